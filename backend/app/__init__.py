@@ -1,0 +1,1 @@
+"""The control plane: rows, leases, HTTP. Never loads a tensor."""

@@ -1,0 +1,222 @@
+"""The log of a run directory: append numbered events that survive a crash, and tail them.
+
+A line is one JSON object. Numbered lines (`seq` 1, 2, … over all attempts) are durable facts; lines of type `beat`
+carry no number: they only say that the process lives. One writer at a time, guarded by `RunLock`; a torn last line
+(power cut, full disk) is cut off by the next writer and never shown to a reader. Standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+EVENTS, LOCK, CANCEL, LOG, SPEC = "events.jsonl", "run.lock", "cancel", "stdout.log", "run.json"
+TERMINAL = frozenset({"finished", "cancelled", "failed"})
+BEAT = "beat"
+BEAT_INTERVAL = 0.2
+
+Event = dict[str, Any]
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class RunLock:
+    """The lock that a process holds on its run directory while it lives; the kernel frees it when the process dies."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / LOCK
+        self._fd: int | None = None
+
+    def acquire(self, *, attempt: int) -> bool:
+        """Take the lock without waiting; False where another process holds it."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        os.ftruncate(fd, 0)
+        os.write(fd, json.dumps({"pid": os.getpid(), "attempt": attempt, "started_at": now()}).encode())
+        self._fd = fd
+        return True
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def lock_holder(directory: Path) -> dict[str, Any] | None:
+    """Who holds the run's lock (pid, attempt, started_at), or None where nobody does."""
+    try:
+        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(fd, 4096, 0)
+        try:
+            held = json.loads(text)
+        except ValueError:
+            held = {}
+        return held if isinstance(held, dict) else {}
+    else:
+        return None
+    finally:
+        os.close(fd)
+
+
+class EventLog:
+    """Appends to `events.jsonl`. Each numbered event is one write and, where `durable`, one fsync."""
+
+    def __init__(self, directory: Path, *, attempt: int) -> None:
+        self.path = directory / EVENTS
+        self.attempt = attempt
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._cut_torn_line()
+        self.seq = last_seq(self.path)
+        self._last_beat = 0.0
+
+    def append(self, type_: str, *, durable: bool = False, **payload: Any) -> Event:
+        """Write one numbered event. Raises `OSError` (a full disk) after cutting what was half written."""
+        event: Event = {"seq": self.seq + 1, "attempt": self.attempt, "type": type_, "time": now(), **payload}
+        self._write(event)
+        if durable or type_ in TERMINAL:
+            os.fsync(self._fd)
+        self.seq += 1
+        return event
+
+    def beat(self, phase: str, **payload: Any) -> None:
+        """Say that the process lives; dropped when the last one is younger than 0.2 s."""
+        clock = time.monotonic()
+        if clock - self._last_beat < BEAT_INTERVAL:
+            return
+        self._last_beat = clock
+        self._write({"type": BEAT, "attempt": self.attempt, "time": now(), "phase": phase, **payload})
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _write(self, event: Event) -> None:
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        size = os.fstat(self._fd).st_size
+        try:
+            written = os.write(self._fd, line)
+            if written != len(line):
+                raise OSError(28, f"No space left for the event log {self.path}")
+        except OSError:
+            os.ftruncate(self._fd, size)
+            raise
+
+    def _cut_torn_line(self) -> None:
+        size = os.fstat(self._fd).st_size
+        keep = size
+        while keep > 0:
+            start = max(0, keep - 65536)
+            block = os.pread(self._fd, keep - start, start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep != size:
+            os.ftruncate(self._fd, keep)
+
+
+def read_events(path: Path, *, offset: int = 0, limit_bytes: int = 4 << 20) -> tuple[list[Event], int]:
+    """Complete lines from byte `offset` on, numbered ones and beats, and the offset to go on from.
+
+    A line that is not a JSON object is skipped (it can only be the remains of a crash). A missing file reads as empty.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            block = file.read(limit_bytes)
+            end = block.rfind(b"\n")
+            while end < 0 and len(block) == limit_bytes:
+                limit_bytes *= 2
+                file.seek(offset)
+                block = file.read(limit_bytes)
+                end = block.rfind(b"\n")
+    except FileNotFoundError:
+        return [], offset
+    if end < 0:
+        return [], offset
+    events = []
+    for line in block[: end + 1].split(b"\n"):
+        try:
+            event = json.loads(line) if line.strip() else None
+        except ValueError:
+            event = None
+        if isinstance(event, dict):
+            events.append(event)
+    return events, offset + end + 1
+
+
+def iter_events(path: Path) -> Iterator[Event]:
+    """Every complete line from the beginning."""
+    offset = 0
+    while True:
+        events, following = read_events(path, offset=offset)
+        yield from events
+        if following == offset:
+            return
+        offset = following
+
+
+def last_seq(path: Path) -> int:
+    """The highest sequence number in the log, 0 for none."""
+    return max((event["seq"] for event in iter_events(path) if isinstance(event.get("seq"), int)), default=0)
+
+
+def terminal_event(path: Path, *, attempt: int) -> Event | None:
+    """The event that ended this attempt, if it has ended."""
+    found = None
+    for event in iter_events(path):
+        if event.get("attempt") == attempt and event.get("type") in TERMINAL:
+            found = event
+    return found
+
+
+def cancel_requested(directory: Path) -> dict[str, Any] | None:
+    """The cancel marker's content (`save`), or None where nobody asked."""
+    try:
+        marker = json.loads((directory / CANCEL).read_bytes() or b"{}")
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {"save": True}
+    return marker if isinstance(marker, dict) else {"save": True}
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a small file so that a reader sees the old or the new content, never a half, also after a power cut."""
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    with opened_directory(path.parent) as fd:
+        os.fsync(fd)
+
+
+@contextmanager
+def opened_directory(path: Path) -> Iterator[int]:
+    """A descriptor of a folder, for fsync after a rename."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
