@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     ]
     """Origins of web pages that may call the service from a browser; comma-separated."""
     allow_remote: bool = False
-    """Whether callers from other machines may use the service. Everybody who reaches the port then may do everything."""
+    """Whether callers from other machines may use the service: whoever reaches the port may then do everything."""
     allowed_hosts: Annotated[list[str], NoDecode] = []
     """Further host names (besides loopback names) under which the service may be addressed; comma-separated."""
     max_upload_bytes: int = Field(default=5 * 1024**3, ge=1)

@@ -153,10 +153,9 @@ class Database:
         done: list[tuple[Future[Any], Any]] = []
         try:
             self.check_file()
-            with Session(self._writer, expire_on_commit=False) as session:
-                with session.begin():
-                    for work, future in works:
-                        self._run_one(session, work, future, done)
+            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+                for work, future in works:
+                    self._run_one(session, work, future, done)
             self.check_file()
         except BaseException as error:  # noqa: BLE001 - whatever it is, every caller must hear it; nothing is swallowed
             answer = _translated(error)

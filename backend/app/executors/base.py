@@ -39,5 +39,5 @@ class Executor(Protocol):
         ...
 
     def cancel(self, directory: Path, handle: Handle, *, force: bool) -> None:
-        """Nudge the work to stop (the cancel marker is already there); with `force`, end the whole process group now."""
+        """Nudge the work to stop (the cancel marker is there already); with `force`, end the process group now."""
         ...

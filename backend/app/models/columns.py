@@ -56,6 +56,6 @@ JsonObject = Annotated[dict[str, Any] | None, mapped_column(Document)]
 JsonList = Annotated[list[Any] | None, mapped_column(Document)]
 
 
-def reference(target: str, *, ondelete: str = "RESTRICT", use_alter: bool = False, name: str | None = None) -> ForeignKey:
+def reference(target: str, *, ondelete: str = "RESTRICT") -> ForeignKey:
     """A foreign key to `target`. What is referred to cannot be deleted, unless the owner takes it along (CASCADE)."""
-    return ForeignKey(target, ondelete=ondelete, use_alter=use_alter, name=name)
+    return ForeignKey(target, ondelete=ondelete)

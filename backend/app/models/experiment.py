@@ -1,4 +1,4 @@
-"""An experiment: what was asked. Its status derives from its latest run; only `services.training.transition` writes it."""
+"""An experiment: what was asked. Its status derives from its latest run and is written by `training.transition` alone."""
 
 from __future__ import annotations
 
