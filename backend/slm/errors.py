@@ -1,8 +1,8 @@
 """Why a run can fail: each reason has a stable code, whose fault it is, whether another attempt may help, and a hint.
 
-    RunFailure
-    ├── UserFault     the data, the request: trying again changes nothing
-    └── SystemFault   the machine, an accident: another attempt may succeed
+RunFailure
+├── UserFault     the data, the request: trying again changes nothing
+└── SystemFault   the machine, an accident: another attempt may succeed
 """
 
 from __future__ import annotations
@@ -32,18 +32,42 @@ REASONS: dict[str, Reason] = {
         Reason("weights_refused", "user", False, "Only safetensors and GGUF weights are loaded."),
         Reason("model_unsupported", "user", False, "Choose a causal language model for this method."),
         Reason("spec_invalid", "user", False, "Create the experiment again with this version of the platform."),
-        Reason("loss_not_finite", "user", False, "Lower learning_rate (a tenth is a good start), or look for broken rows."),
-        Reason("out_of_memory", "system", True, "Lower max_length, set per_device_train_batch_size to 1, or use adapter lora."),
+        Reason(
+            "loss_not_finite", "user", False, "Lower learning_rate (a tenth is a good start), or look for broken rows."
+        ),
+        Reason(
+            "out_of_memory",
+            "system",
+            True,
+            "Lower max_length, set per_device_train_batch_size to 1, or use adapter lora.",
+        ),
         Reason("disk_full", "system", True, "Free disk space on the data folder, then resume."),
         Reason("checkpoint_corrupt", "system", True, "The next older complete checkpoint is used; check the disk."),
-        Reason("process_died", "system", True, "The process ended without a word; see the log. Memory is the usual cause."),
+        Reason(
+            "process_died", "system", True, "The process ended without a word; see the log. Memory is the usual cause."
+        ),
         Reason("silent", "system", True, "No sign of life for too long; see the log."),
-        Reason("interrupted", "system", True, "The process was asked to stop by the system; it resumes from its checkpoint."),
+        Reason(
+            "interrupted",
+            "system",
+            True,
+            "The process was asked to stop by the system; it resumes from its checkpoint.",
+        ),
         Reason("directory_missing", "system", False, "The run's folder is gone; start a new experiment."),
-        Reason("offline", "system", False, "Connect to the network, or put the weights into models_dir and register the folder."),
+        Reason(
+            "offline",
+            "system",
+            False,
+            "Connect to the network, or put the weights into models_dir and register the folder.",
+        ),
         Reason("source_not_found", "user", False, "Check the name and the revision of the source."),
         Reason("source_forbidden", "user", False, "Accept the model's terms and set HF_TOKEN."),
-        Reason("digest_mismatch", "system", True, "The download differs from what was pinned; try again, and do not trust the source if it recurs."),
+        Reason(
+            "digest_mismatch",
+            "system",
+            True,
+            "The download differs from what was pinned; try again, and do not trust the source if it recurs.",
+        ),
         Reason("simulated_failure", "system", False, "This failure was simulated; set simulated_failure_rate to 0."),
         Reason("unexpected", "system", True, "This is a defect of the platform: please report it with the log."),
     )

@@ -1,4 +1,4 @@
-"""An experiment: what was asked. Its status derives from its latest run and is written by `training.transition` alone."""
+"""An experiment: what was asked. Its status derives from its latest run; only `training.transition` writes it."""
 
 from __future__ import annotations
 
