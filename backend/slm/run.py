@@ -1,0 +1,109 @@
+"""`python -m slm.run DIR`: carry out what `DIR/run.json` asks, alone, without any server.
+
+Takes `run.lock` for its life, writes `events.jsonl`, resumes from the newest complete checkpoint by itself.
+Exit codes: 0 finished, 1 failed (the log says why), 3 cancelled, 75 interrupted or the lock is held elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from pydantic import ValidationError
+
+from slm.errors import Cancelled, Interrupted, RunFailure
+from slm.events import EVENTS, EventLog, RunLock, terminal_event
+from slm.spec import PullSpec, TrainSpec, load_spec
+
+FINISHED, FAILED, CANCELLED, TEMPORARY = 0, 1, 3, 75
+
+
+def main(directory: Path) -> int:
+    """Run one attempt to its end; returns the exit code. Everything that can be known of it is in the log."""
+    _quiet_environment()
+    lock = RunLock(directory)
+    if not lock.acquire(attempt=0):
+        return TEMPORARY
+    try:
+        try:
+            spec = load_spec(directory)
+        except (OSError, ValidationError) as error:
+            print(f"run.json cannot be read: {error}", file=sys.stderr)
+            return FAILED
+        ended = terminal_event(directory / EVENTS, attempt=spec.attempt)
+        if ended is not None:
+            return {"finished": FINISHED, "cancelled": CANCELLED}.get(str(ended["type"]), FAILED)
+        log = EventLog(directory, attempt=spec.attempt)
+        try:
+            return _carry_out(spec, directory, log)
+        finally:
+            log.close()
+    finally:
+        lock.release()
+
+
+def _carry_out(spec: object, directory: Path, log: EventLog) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if isinstance(spec, TrainSpec):
+            from slm.train import train
+
+            train(spec, directory, log)
+        elif isinstance(spec, PullSpec):
+            from slm.weights import run_pull
+
+            run_pull(spec, directory, log)
+        else:
+            raise RunFailure("spec_invalid", "run.json asks for a simulation, which needs no process.")
+    except Cancelled as outcome:
+        log.append("cancelled", step=outcome.step, checkpoint=outcome.checkpoint)
+        return CANCELLED
+    except Interrupted:
+        failure = RunFailure("interrupted", "The process was asked to stop (SIGTERM) without a recorded cancel.")
+        log.append("failed", **failure.as_event())
+        return TEMPORARY
+    except Exception as error:  # noqa: BLE001 - the top of the process: every reason must reach the log
+        traceback.print_exc()
+        log.append("failed", **_failure(error).as_event())
+        return FAILED
+    return FINISHED
+
+
+def _failure(error: Exception) -> RunFailure:
+    """The reason that a person can act on."""
+    if isinstance(error, RunFailure):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunFailure("disk_full", "The disk is full; the run could not write its files.")
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return RunFailure("out_of_memory", "The machine's memory was not enough for this run.")
+    if "No space left on device" in text:
+        return RunFailure("disk_full", "The disk is full; the run could not write its files.")
+    return RunFailure("unexpected", f"{type(error).__name__}: {text[:500] or 'no message'}")
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+def _quiet_environment() -> None:
+    """No telemetry, no network: a run reads what lies on this machine (a pull opens the network for itself)."""
+    os.environ.update(
+        HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HUB_OFFLINE="1",
+        DO_NOT_TRACK="1",
+        TOKENIZERS_PARALLELISM="false",
+        TRANSFORMERS_NO_ADVISORY_WARNINGS="1",
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m slm.run DIR")
+    sys.exit(main(Path(sys.argv[1]).resolve()))
