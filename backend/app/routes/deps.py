@@ -1,0 +1,88 @@
+"""What endpoints ask for: settings, a reading session, the writer, a page of a list."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from app.config import Settings
+from app.database import Database
+from app.errors import BadRequest
+from app.services.listing import Page
+
+
+def get_settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def get_database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def read_session(request: Request) -> Iterator[Session]:
+    with get_database(request).read() as session:
+        yield session
+
+
+AppSettings = Annotated[Settings, Depends(get_settings)]
+Db = Annotated[Database, Depends(get_database)]
+ReadSession = Annotated[Session, Depends(read_session, scope="function")]
+
+
+class Row(Protocol):
+    id: Any
+    created_at: Any
+
+
+def _page(
+    limit: Annotated[int | None, Query(ge=1, le=1000, description="At most so many; all where left out.")] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="Where to go on: taken from the `Link` header of the page before.")
+    ] = None,
+) -> Page:
+    if cursor is None:
+        return Page(limit=limit)
+    try:
+        text = base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)).decode()
+        created_at, identity = text.split("|")
+        return Page(limit=limit, after=(datetime.fromisoformat(created_at), identity[:36]))
+    except (ValueError, binascii.Error):
+        raise BadRequest("The cursor is not one of this list; begin without it.", code="bad_cursor") from None
+
+
+PageQuery = Annotated[Page, Depends(_page)]
+
+
+@dataclass(frozen=True)
+class Paged:
+    """Rows cut to the page, with the `Link` header set where there are more."""
+
+    request: Request
+    response: Response
+
+    def __call__(self, rows: Sequence[Row], page: Page) -> Sequence[Row]:
+        if page.limit is None or len(rows) <= page.limit:
+            return rows
+        shown = rows[: page.limit]
+        last = shown[-1]
+        text = f"{last.created_at.isoformat()}|{last.id}"
+        cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        url = self.request.url.include_query_params(cursor=cursor)
+        self.response.headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+        return shown
+
+
+def _paged(request: Request, response: Response) -> Paged:
+    return Paged(request, response)
+
+
+PagedAnswer = Annotated[Paged, Depends(_paged)]

@@ -1,0 +1,76 @@
+"""What all wire shapes share: strict bodies that name the nearest known key, problems, instants, texts."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+class Wire(BaseModel):
+    """An answer, made from a row."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Body(BaseModel):
+    """A request: unknown keys are refused with the nearest known one."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=(), extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_nearest_key(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            refuse_unknown(value, known=tuple(cls.model_fields))
+        return value
+
+
+def refuse_unknown(value: dict[Any, Any], *, known: tuple[str, ...]) -> None:
+    """Raises `ValueError` naming the first unknown key and the known key nearest to it."""
+    for key in value:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(known))}."
+            raise ValueError(f"Unknown field '{str(key)[:60]}'; {hint}")
+
+
+def _clean(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not hold NUL characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode text") from None
+    return text
+
+
+def _named(text: str) -> str:
+    if not (stripped := _clean(text).strip()):
+        raise ValueError("must not be empty")
+    return stripped
+
+
+Text = Annotated[str, AfterValidator(_clean), Field(max_length=20_000)]
+ShortName = Annotated[str, AfterValidator(_named), Field(max_length=200)]
+Instant = datetime
+"""Aware, in UTC: written as ISO 8601 with `Z`."""
+
+
+class FieldProblem(BaseModel):
+    field: str = Field(examples=["training_config.epochs"])
+    message: str = Field(examples=["must be greater than 0"])
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457). `detail` is a sentence for people; `code` is stable for programs."""
+
+    type: str = Field(default="about:blank", examples=["about:blank"])
+    title: str = Field(examples=["Not found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["Dataset not found"])
+    instance: str = Field(examples=["/datasets/01a20b4e-acbc-7f03-9d20-ccef5efd5345"])
+    code: str = Field(examples=["not_found"])
+    errors: list[FieldProblem] | None = None

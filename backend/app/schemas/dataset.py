@@ -1,0 +1,102 @@
+"""Wire shapes of datasets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field, computed_field
+
+from app.schemas.common import Body, Instant, ShortName, Text, Wire
+
+_EXAMPLE = {
+    "id": "01a20b4e-acbc-7f03-9d20-ccef5efd5345",
+    "name": "Support tickets",
+    "description": "Tickets of 2026",
+    "dataset_type": "training",
+    "row_count": 300,
+    "upload_date": "2026-11-24T02:07:15.132782Z",
+    "created_at": "2026-11-24T02:07:15.132782Z",
+}
+
+
+class DatasetAnswer(Wire):
+    """An uploaded file in the list."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": _EXAMPLE})
+
+    id: str
+    name: str
+    description: str | None
+    dataset_type: str
+    """`training` or `evaluation`."""
+    row_count: int
+    """Data records in the file, usable or not."""
+    created_at: Instant
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def upload_date(self) -> Instant:
+        """The same instant as `created_at`."""
+        return self.created_at
+
+
+class FaultAnswer(Wire):
+    line: int
+    field: str | None
+    message: str
+
+
+class FaultsAnswer(Wire):
+    count: int
+    first: list[FaultAnswer]
+
+
+class DatasetDetail(DatasetAnswer):
+    """An uploaded file and what was found in it."""
+
+    file_name: str
+    file_format: str
+    encoding: str | None
+    size_bytes: int
+    sha256: str
+    columns: list[str]
+    kind: str | None
+    """`messages`, `prompt_completion`, `preference`, `classification`, `text`; null where a mapping is needed."""
+    kind_reason: str
+    mapping: dict[str, str] | None
+    """Role → column, as understood or as given."""
+    faults: FaultsAnswer
+    """Records that parse but cannot be used; they stay in the file."""
+    statistics: dict[str, Any]
+
+
+class DatasetChanges(Body):
+    """What may change of a dataset; the file itself never does."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"name": "Tickets 2026", "description": "All of them"}}
+    )
+
+    name: ShortName = Field(default="", validate_default=False)
+    description: Text | None = None
+    mapping: dict[str, str] | None = None
+    """Role → column, for example `{"prompt": "question", "completion": "answer"}`; null detects it again."""
+
+
+class RowAnswer(Wire):
+    line: int
+    values: dict[str, Any]
+    """As in the file."""
+    example: dict[str, Any] | None
+    """The canonical example it becomes."""
+    fault: str | None
+
+
+class UploadForm(Body):
+    """The fields beside the file in an upload; described here once for the docs and for checking."""
+
+    name: ShortName
+    description: Text | None = None
+    dataset_type: str
+    mapping: dict[str, str] | None = None
+    encoding: str | None = Field(default=None, max_length=40)

@@ -1,0 +1,129 @@
+"""Files of uploaded datasets: written once beside their final place, published by rename, swept after a crash."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import queue
+import re
+import threading
+from pathlib import Path, PurePath
+from types import TracebackType
+
+from app.errors import PlatformError, StorageFull
+
+TEMPORARY = ".tmp-"
+TRASH = ".trash-"
+_RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
+_MAX_NAME = 120
+
+
+def safe_name(original: str) -> str:
+    """The original name without anything that a file system or a shell could take for more than a name."""
+    name = PurePath(original.replace("\\", "/")).name
+    name = re.sub(r"[^\w.\- ]", "_", name).strip(" .") or "file"
+    stem, dot, extension = name.rpartition(".")
+    if not dot:
+        stem, extension = name, ""
+    if stem.lower() in _RESERVED:
+        stem = f"_{stem}"
+    stem = stem.encode()[: _MAX_NAME - len(extension.encode()) - 1].decode(errors="ignore") or "file"
+    return f"{stem}{dot}{extension[:16]}"
+
+
+def sweep(folder: Path) -> int:
+    """Remove what a crash left half written or half deleted; returns how many files that were."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stale = [path for path in folder.iterdir() if path.name.startswith((TEMPORARY, TRASH))]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def full_disk(error: OSError) -> PlatformError | None:
+    """The refusal for a full disk or quota, None for any other error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull("The disk of the upload folder is full; free some space and upload again.")
+    return None
+
+
+class Incoming:
+    """An upload being written: `write` blocks while the bytes go to disk; a second thread hashes them meanwhile.
+
+    Use as a context manager: what was not published is removed at the end, whatever happened.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.path = folder / f"{TEMPORARY}{name}"
+        self.size = 0
+        self._file = self.path.open("xb", buffering=0)
+        self._digest = hashlib.sha256()
+        self._blocks: queue.Queue[bytes | None] = queue.Queue(maxsize=16)
+        self._hashing = threading.Thread(target=self._hash, daemon=True)
+        self._hashing.start()
+
+    def _hash(self) -> None:
+        while (block := self._blocks.get()) is not None:
+            self._digest.update(block)
+
+    def write(self, block: bytes) -> None:
+        """Raises `StorageFull` where the disk has no room."""
+        try:
+            view = memoryview(block)
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise full_disk(error) or error from error
+        self._blocks.put(block)
+        self.size += len(block)
+
+    def complete(self) -> str:
+        """All bytes on the disk; returns their SHA-256 in hex."""
+        self._blocks.put(None)
+        self._hashing.join()
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise full_disk(error) or error from error
+        self._file.close()
+        return self._digest.hexdigest()
+
+    def publish(self, stored_name: str) -> Path:
+        """Give the complete file its final name by one durable rename."""
+        final = self.folder / stored_name
+        self.path.rename(final)
+        sync_folder(self.folder)
+        return final
+
+    def __enter__(self) -> Incoming:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._hashing.is_alive():
+            self._blocks.put(None)
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def discard(folder: Path, stored_name: str) -> None:
+    """Remove a file whose row is gone: renamed first, so that a crash leaves something the sweep knows."""
+    path = folder / stored_name
+    trash = folder / f"{TRASH}{stored_name}"
+    try:
+        path.rename(trash)
+    except FileNotFoundError:
+        return
+    trash.unlink(missing_ok=True)
