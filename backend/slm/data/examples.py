@@ -1,13 +1,11 @@
-"""From a record's fields to what a model learns from: the canonical shapes, and which kind of data a file holds.
+"""From a record's fields to what a model learns from: the canonical shapes.
 
-A kind is decided from all rows by their field names (`Detector`), never from the first row alone; names that fit two
-kinds ask for a `mapping` (`{"prompt": "question", "completion": "answer"}`: role → column). `to_example` never drops
-silently: what cannot be used comes back as `Fault` with a sentence.
+`to_example` never drops silently: what cannot be used comes back as `Fault` with a sentence. Which kind of data a file
+holds is decided in `kinds`, whose names are offered here too.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +14,28 @@ from typing import Any
 import orjson
 
 from slm.data.formats import Record, iter_records
+from slm.data.kinds import ASK, MAPPING_ROLES, REQUIRED, Detector, detect, kind_of_mapping
 from slm.spec import DatasetKind, FileFormat
+
+__all__ = [
+    "ASK",
+    "MAPPING_ROLES",
+    "ROLES",
+    "Classification",
+    "Detector",
+    "Example",
+    "Fault",
+    "Message",
+    "Messages",
+    "Preference",
+    "PromptCompletion",
+    "Text",
+    "as_document",
+    "detect",
+    "iter_examples",
+    "kind_of_mapping",
+    "to_example",
+]
 
 ROLES = {
     "system": "system",
@@ -40,7 +59,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """A conversation that ends with what the assistant should say."""
+    """A conversation with at least one assistant message to learn from."""
 
     messages: tuple[Message, ...]
 
@@ -82,123 +101,6 @@ class Fault:
     message: str
 
 
-# Layouts in order of preference: (kind, {role: column spellings}, optional roles). Spellings are lower case.
-_LAYOUTS: tuple[tuple[DatasetKind, dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]], ...] = (
-    (DatasetKind.MESSAGES, {"messages": ("messages", "conversations", "conversation")}, {}),
-    (
-        DatasetKind.PREFERENCE,
-        {
-            "prompt": ("input",),
-            "chosen": ("preferred_output",),
-            "rejected": ("non_preferred_output",),
-        },
-        {},
-    ),
-    (DatasetKind.PREFERENCE, {"chosen": ("chosen",), "rejected": ("rejected",)}, {"prompt": ("prompt", "question")}),
-    (
-        DatasetKind.PROMPT_COMPLETION,
-        {"prompt": ("instruction",), "completion": ("output", "response")},
-        {"input": ("input", "context"), "system": ("system",)},
-    ),
-    (
-        DatasetKind.PROMPT_COMPLETION,
-        {"prompt": ("prompt",), "completion": ("completion", "response")},
-        {"system": ("system",)},
-    ),
-    (DatasetKind.PROMPT_COMPLETION, {"prompt": ("question",), "completion": ("answer",)}, {"system": ("system",)}),
-    (
-        DatasetKind.CLASSIFICATION,
-        {"text": ("text", "sentence"), "label": ("label", "labels", "category", "class")},
-        {},
-    ),
-)
-_REQUIRED: dict[DatasetKind, tuple[str, ...]] = {
-    DatasetKind.MESSAGES: ("messages",),
-    DatasetKind.PROMPT_COMPLETION: ("prompt", "completion"),
-    DatasetKind.PREFERENCE: ("chosen", "rejected"),
-    DatasetKind.CLASSIFICATION: ("text", "label"),
-    DatasetKind.TEXT: ("text",),
-}
-_OPTIONAL: dict[DatasetKind, tuple[str, ...]] = {
-    DatasetKind.PROMPT_COMPLETION: ("input", "system"),
-    DatasetKind.PREFERENCE: ("prompt",),
-}
-MAPPING_ROLES = frozenset(role for roles in (*_REQUIRED.values(), *_OPTIONAL.values()) for role in roles)
-ASK = 'Give a mapping from role to column, for example {"prompt": "question", "completion": "answer"}.'
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How columns become a kind: `mapping` is role → column, all columns present in the rows it fits."""
-
-    kind: DatasetKind
-    mapping: tuple[tuple[str, str], ...]
-
-
-class Detector:
-    """Sees every row's field names and says at the end what the file holds."""
-
-    def __init__(self) -> None:
-        self._shapes: Counter[tuple[str, ...]] = Counter()
-
-    def see(self, names: tuple[str, ...]) -> None:
-        self._shapes[names] += 1
-
-    def decide(self) -> tuple[DatasetKind | None, dict[str, str] | None, str]:
-        """Kind, mapping (role → column) and a sentence with the reason; kind is None where nothing or too much fits."""
-        votes: Counter[Layout] = Counter()
-        for names, count in self._shapes.items():
-            for layout in fitting(names):
-                votes[layout] += count
-        if not votes:
-            return None, None, f"No known kind of data fits the columns. {ASK}"
-        best = votes.most_common(1)[0][1]
-        winners = [layout for layout, count in votes.items() if count == best]
-        if len(winners) > 1:
-            shown = " or ".join(sorted(_shown(layout) for layout in winners))
-            return None, None, f"The columns fit more than one kind: {shown}. {ASK}"
-        winner = winners[0]
-        return winner.kind, dict(winner.mapping), f"The columns fit {_shown(winner)}."
-
-
-def _shown(layout: Layout) -> str:
-    return f"{layout.kind.value} ({', '.join(column for _, column in layout.mapping)})"
-
-
-def fitting(names: tuple[str, ...]) -> list[Layout]:
-    """The layouts that fit these columns; plain text only where nothing richer does."""
-    lower = {name.strip().lower(): name for name in names}
-    found = []
-    for kind, required, optional in _LAYOUTS:
-        mapping = {role: _first(lower, spellings) for role, spellings in required.items()}
-        if all(mapping.values()):
-            extra = {role: _first(lower, spellings) for role, spellings in optional.items()}
-            chosen = {role: column for role, column in (mapping | extra).items() if column is not None}
-            found.append(Layout(kind, tuple(chosen.items())))
-    if not found and (column := _first(lower, ("text", "content"))) is not None:
-        found.append(Layout(DatasetKind.TEXT, (("text", column),)))
-    return found
-
-
-def _first(lower: Mapping[str, str], spellings: tuple[str, ...]) -> str | None:
-    return next((lower[spelling] for spelling in spellings if spelling in lower), None)
-
-
-def kind_of_mapping(mapping: Mapping[str, str], columns: list[str]) -> DatasetKind:
-    """The kind that a given mapping makes. Raises `ValueError` with a sentence for one that makes none."""
-    for role, column in mapping.items():
-        if role not in MAPPING_ROLES:
-            raise ValueError(f"mapping: '{role}' is not a role; use {', '.join(sorted(MAPPING_ROLES))}.")
-        if column not in columns:
-            known = ", ".join(columns[:12])
-            raise ValueError(f"mapping: there is no column '{column}'; the file has {known}.")
-    for kind, required in _REQUIRED.items():
-        allowed = {*required, *_OPTIONAL.get(kind, ())}
-        if all(role in mapping for role in required) and set(mapping) <= allowed:
-            return kind
-    raise ValueError(f"mapping: the roles {', '.join(sorted(mapping))} make no kind of data together. {ASK}")
-
-
 def to_example(values: Mapping[str, Any], *, kind: DatasetKind, mapping: Mapping[str, str]) -> Example | Fault:
     """The record as an example of its kind, or the reason why it cannot be one."""
     if kind is DatasetKind.MESSAGES:
@@ -206,7 +108,7 @@ def to_example(values: Mapping[str, Any], *, kind: DatasetKind, mapping: Mapping
     if kind is DatasetKind.PREFERENCE:
         return _preference(values, mapping)
     texts: dict[str, str] = {}
-    for role in _REQUIRED[kind]:
+    for role in REQUIRED[kind]:
         text = _text(values, mapping[role])
         if isinstance(text, Fault):
             return text
@@ -216,11 +118,15 @@ def to_example(values: Mapping[str, Any], *, kind: DatasetKind, mapping: Mapping
     if kind is DatasetKind.TEXT:
         return Text(texts["text"])
     prompt = texts["prompt"]
-    extra = values.get(mapping.get("input", ""))
-    if isinstance(extra, str) and extra.strip():
+    extra = _optional(values, mapping, "input")
+    if isinstance(extra, Fault):
+        return extra
+    if extra:
         prompt = f"{prompt}\n\n{extra}"
-    system = values.get(mapping.get("system", ""))
-    if isinstance(system, str) and system.strip():
+    system = _optional(values, mapping, "system")
+    if isinstance(system, Fault):
+        return system
+    if system:
         turns = (Message("system", system), Message("user", prompt), Message("assistant", texts["completion"]))
         return Messages(turns)
     return PromptCompletion(prompt, texts["completion"])
@@ -228,23 +134,36 @@ def to_example(values: Mapping[str, Any], *, kind: DatasetKind, mapping: Mapping
 
 def _text(values: Mapping[str, Any], column: str) -> str | Fault:
     """Non-empty text of a field; numbers and objects are written as JSON, since JSON files hold them unquoted."""
+    value = values.get(column)
+    if type(value) is str:
+        return value if value.strip() else Fault(column, f"'{column}' is empty.")
     if column not in values:
         return Fault(column, f"'{column}' is missing.")
-    value = values[column]
     if value is None:
         return Fault(column, f"'{column}' is null.")
-    if not isinstance(value, str):
+    try:
         return orjson.dumps(value).decode()
-    if not value.strip():
-        return Fault(column, f"'{column}' is empty.")
-    return value
+    except orjson.JSONEncodeError:
+        return Fault(column, f"'{column}' is nested too deeply to be written as text.")
+
+
+def _optional(values: Mapping[str, Any], mapping: Mapping[str, str], role: str) -> str | Fault:
+    """The text of an optional role; empty where the row has none."""
+    column = mapping.get(role)
+    if column is None or (value := values.get(column)) is None:
+        return ""
+    if isinstance(value, str):
+        return value if value.strip() else ""
+    return _text(values, column)
 
 
 def _messages(values: Mapping[str, Any], column: str) -> Messages | Fault:
-    turns = _turns(values.get(column), column)
+    if column not in values:
+        return Fault(column, f"'{column}' is missing.")
+    turns = _turns(values[column], column)
     if isinstance(turns, Fault):
         return turns
-    if not any(turn.role == "assistant" and turn.content.strip() for turn in turns):
+    if not any(turn.role == "assistant" for turn in turns):
         return Fault(column, "The conversation has no assistant message to learn from.")
     return Messages(turns)
 
@@ -256,7 +175,7 @@ def _turns(value: Any, column: str) -> tuple[Message, ...] | Fault:
         except orjson.JSONDecodeError:
             return Fault(column, f"'{column}' is text, not a list of messages.")
     if not isinstance(value, list) or not value:
-        return Fault(column, f"'{column}' must be a list of messages.")
+        return Fault(column, f"'{column}' must be a list of at least one message.")
     turns = []
     for number, entry in enumerate(value, 1):
         turn = _turn(entry, number, column)
@@ -271,56 +190,86 @@ def _turn(entry: Any, number: int, column: str) -> Message | Fault:
         return Fault(column, f"Message {number} is not an object with role and content.")
     role = entry.get("role", entry.get("from"))
     content = entry.get("content", entry.get("value"))
-    if isinstance(content, list):
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
     canonical = ROLES.get(role.strip().lower()) if isinstance(role, str) else None
     if canonical is None:
-        return Fault(
-            column, f"Message {number} has the unknown role {str(role)[:40]!r}; use system, user or assistant."
-        )
+        shown = f"the unknown role '{role[:40]}'" if isinstance(role, str) else "no role"
+        return Fault(column, f"Message {number} has {shown}; use system, user or assistant.")
+    for key, meaning in _NOT_LEARNABLE.items():
+        if entry.get(key) not in (None, [], 1):
+            return Fault(column, f"Message {number} has '{key}': {meaning}.")
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else None for part in content]
+        content = "".join(str(part) for part in parts) if all(isinstance(part, str) for part in parts) else None
     if not isinstance(content, str):
-        return Fault(column, f"Message {number} has no text content.")
+        return Fault(column, f"Message {number} ({canonical}) has no text content.")
     if not content.strip():
         return Fault(column, f"Message {number} ({canonical}) is empty.")
     return Message(canonical, content)
 
 
+_NOT_LEARNABLE = {
+    "tool_calls": "tool calls cannot be learned yet",
+    "function_call": "function calls cannot be learned yet",
+    "weight": "a message cannot be left out of learning yet; remove the weight or the row",
+}
+"""Keys of OpenAI's messages that change what is to be learned: ignoring them would teach something else."""
+
+
 def _preference(values: Mapping[str, Any], mapping: Mapping[str, str]) -> Preference | Fault:
     prompt: tuple[Message, ...] = ()
     if "prompt" in mapping:
-        turns = _prompt_turns(values.get(mapping["prompt"]), mapping["prompt"])
+        turns = _prompt_turns(values, mapping["prompt"])
         if isinstance(turns, Fault):
             return turns
         prompt = turns
     answers: list[str] = []
     for role in ("chosen", "rejected"):
-        answer, lead = _answer(values, mapping[role])
-        if isinstance(answer, Fault):
-            return answer
-        prompt = prompt or lead
+        column = mapping[role]
+        found = _answer(values, column)
+        if isinstance(found, Fault):
+            return found
+        answer, lead = found
+        if lead and prompt and not _agree(prompt, lead):
+            return Fault(column, f"The conversation in '{column}' does not begin with the same prompt.")
+        prompt = max(prompt, lead, key=len)
         answers.append(answer)
     if answers[0] == answers[1]:
         return Fault(mapping["rejected"], "The chosen and the rejected answer are the same.")
+    system = _optional(values, mapping, "system")
+    if isinstance(system, Fault):
+        return system
+    if system and not any(turn.role == "system" for turn in prompt):
+        prompt = (Message("system", system), *prompt)
     return Preference(prompt, answers[0], answers[1])
 
 
-def _prompt_turns(value: Any, column: str) -> tuple[Message, ...] | Fault:
+def _agree(first: tuple[Message, ...], second: tuple[Message, ...]) -> bool:
+    """Whether one prompt is the other, or its end: a prompt column often repeats only the last question."""
+    shared = min(len(first), len(second))
+    return first[-shared:] == second[-shared:]
+
+
+def _prompt_turns(values: Mapping[str, Any], column: str) -> tuple[Message, ...] | Fault:
+    value = values.get(column)
     if isinstance(value, dict):
         value = value.get("messages")
-    if isinstance(value, str):
-        return (Message("user", value),) if value.strip() else Fault(column, f"'{column}' is empty.")
-    return _turns(value, column)
+    if isinstance(value, list):
+        return _turns(value, column)
+    text = _text(values, column)
+    return text if isinstance(text, Fault) else (Message("user", text),)
 
 
-def _answer(values: Mapping[str, Any], column: str) -> tuple[str | Fault, tuple[Message, ...]]:
-    """The answer's text; where it is a whole conversation, its last turn and the turns before it."""
+def _answer(values: Mapping[str, Any], column: str) -> tuple[str, tuple[Message, ...]] | Fault:
+    """The answer's text; where it is a whole conversation, its last message and what stands before it."""
     if isinstance(values.get(column), list):
         turns = _turns(values[column], column)
         if isinstance(turns, Fault):
-            return turns, ()
+            return turns
+        if turns[-1].role != "assistant":
+            return Fault(column, f"The conversation in '{column}' does not end with an assistant message.")
         return turns[-1].content, turns[:-1]
-    return _text(values, column), ()
+    text = _text(values, column)
+    return text if isinstance(text, Fault) else (text, ())
 
 
 def iter_examples(
@@ -331,7 +280,7 @@ def iter_examples(
     mapping: Mapping[str, str],
     encoding: str | None = None,
 ) -> Iterator[tuple[Record, Example | Fault]]:
-    """Every record with the example it becomes, or its fault. Raises `BrokenSyntax`."""
+    """Every record in order with the example it becomes, or its fault. Raises `BrokenSyntax`."""
     for record in iter_records(path, file_format, encoding=encoding):
         if record.fault is not None:
             yield record, Fault(None, record.fault)

@@ -3,46 +3,94 @@
 Values are never altered: a CSV cell is the very text of the file (`007`, `NA`, `=1+1`). Broken *syntax* (bytes that are
 not UTF-8, an unclosed quote, a line that does not parse) raises `BrokenSyntax` at the first broken line, because what
 was meant cannot be known. A record that parses but has the wrong shape is yielded with a `fault`.
-Standard library, orjson and ijson only: the platform starts this in a small child process.
+`iter_records` serves whoever reads rows; `iter_blocks` serves the inspection, which measures thousands at a time.
+Standard library and orjson only: the platform starts this in a small child process.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
-from collections.abc import Iterator
+import io
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from typing import Any
 
-import ijson
 import orjson
 
+from slm.data.blocks import (
+    BLOCK_BYTES,
+    MAX_RECORD_BYTES,
+    BrokenSyntax,
+    checked_encoding,
+    line_blocks,
+    sound_text,
+    too_long,
+    utf8_chunks,
+)
+from slm.data.json_array import ArrayReader, json_error
 from slm.spec import FileFormat
 
-MAX_RECORD_BYTES = 16 * 1024 * 1024
+__all__ = [
+    "MAX_COLUMNS",
+    "MAX_RECORD_BYTES",
+    "SURPLUS",
+    "Block",
+    "BrokenSyntax",
+    "Record",
+    "Unusable",
+    "checked_encoding",
+    "format_of",
+    "iter_blocks",
+    "iter_records",
+]
+
 MAX_COLUMNS = 4096
+SURPLUS = ""
+"""The key under which a CSV row's surplus fields are shown; no column can have this name."""
 _DELIMITERS = (",", ";", "\t")
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_REMEDY = "Save the file as UTF-8, or name its encoding when you upload it (encoding=latin-1, for example)."
-
-
-class BrokenSyntax(Exception):
-    """The file cannot be read. `line` is the first broken line (in a JSON file may be unknown: None)."""
-
-    def __init__(self, message: str, line: int | None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.line = line
+_NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_JSONL_ADVICE = "Each line must be one JSON object."
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One data record. `line` is where it starts in the file; in a JSON array, its number counted from 1."""
+    """One data record; `line` is the physical line where it starts. With a `fault` it cannot be used."""
 
     line: int
     values: dict[str, Any]
     fault: str | None = field(default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Stands in a block for a JSON record that parses but must not be taken up, with the reason."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive records. CSV: `names` is the header and each row a list of cells; JSON: each row a parsed value."""
+
+    names: tuple[str, ...] | None
+    rows: list[Any]
+    lines: Sequence[int]
+
+    def record(self, index: int) -> Record:
+        row, line = self.rows[index], self.lines[index]
+        if self.names is None:
+            return _json_record(line, row)
+        if len(row) == len(self.names):
+            return Record(line, dict(zip(self.names, row, strict=True)))
+        values: dict[str, Any] = dict(zip(self.names, row, strict=False))
+        if len(row) > len(self.names):
+            values[SURPLUS] = row[len(self.names) :]
+        noun = "field" if len(row) == 1 else "fields"
+        fault = f"{len(row)} {noun} where the header names {len(self.names)}; quote text that holds the separator."
+        return Record(line, values, fault)
 
 
 def format_of(file_name: str) -> FileFormat:
@@ -51,7 +99,7 @@ def format_of(file_name: str) -> FileFormat:
     try:
         return FileFormat(extension)
     except ValueError:
-        shown = f"'.{extension}' files" if extension else "files without an extension"
+        shown = f"'.{extension[:40]}' files" if extension else "files without an extension"
         raise ValueError(f"Cannot read {shown}; upload a .csv, .json or .jsonl file.") from None
 
 
@@ -60,110 +108,77 @@ def iter_records(path: Path, file_format: FileFormat, *, encoding: str | None = 
 
     `encoding` asks for a conversion (`latin-1`, `utf-16`, …); without it the bytes must be UTF-8.
     """
+    for block in iter_blocks(path, file_format, encoding=encoding):
+        yield from map(block.record, range(len(block.rows)))
+
+
+def iter_blocks(path: Path, file_format: FileFormat, *, encoding: str | None = None) -> Iterator[Block]:
+    """The same records in blocks of about a quarter of a megabyte (a longer record makes a longer block)."""
+    encoding = checked_encoding(encoding)
     if file_format is FileFormat.CSV:
-        yield from _csv_records(path, encoding)
+        yield from _csv_blocks(path, encoding)
     elif file_format is FileFormat.JSONL:
-        yield from _jsonl_records(path, encoding)
+        yield from _jsonl_blocks(path, encoding)
     else:
-        yield from _json_records(path, encoding)
+        yield from _json_blocks(path, encoding)
 
 
-def checked_encoding(name: str | None) -> str | None:
-    """The codec's own name. Raises `ValueError` with a sentence for one that is unknown or not a text encoding."""
-    if not name or not name.strip():
-        return None
-    try:
-        info = codecs.lookup(name.strip())
-        "".encode(info.name)
-    except (LookupError, ValueError):
-        raise ValueError(
-            f"Unknown encoding '{name[:40]}'; common ones are utf-8, latin-1, cp1252 and utf-16."
-        ) from None
-    return None if info.name == "utf-8" else info.name
+class _CsvFeed:
+    """Lines for `csv.reader`; `loaded` turns true when a new block of the file was opened."""
+
+    def __init__(self, path: Path, encoding: str | None) -> None:
+        self._blocks = line_blocks(path, encoding, carriage_returns=True)
+        self.loaded = False
+        self.record_line = 1
+        self.fed = 0
+
+    def texts(self) -> Iterator[io.StringIO]:
+        for line, block in self._blocks:
+            if self.fed > MAX_RECORD_BYTES:
+                raise _never_closed(self.record_line)
+            self.loaded = True
+            self.fed += len(block)
+            text, broken = sound_text(block, line)
+            yield io.StringIO(text, newline="")
+            if broken is not None:
+                raise broken
 
 
-def _text_lines(path: Path, encoding: str | None) -> Iterator[str]:
-    """Physical lines with their ends. A line that is too long, holds NUL or is not text raises, naming its number."""
-    number = 0
-    if encoding:
-        with path.open("r", encoding=encoding, newline="") as text:
-            try:
-                for number, line in enumerate(text, 1):
-                    yield _checked(line.removeprefix("\ufeff") if number == 1 else line, number)
-            except UnicodeError:
-                message = f"Line {number + 1} is not {encoding} text. Name the encoding the file really has."
-                raise BrokenSyntax(message, number + 1) from None
-        return
-    with path.open("rb") as file:
-        while raw := file.readline(MAX_RECORD_BYTES + 1):
-            number += 1
-            if number == 1:
-                raw = _without_bom(raw)
-            if len(raw) > MAX_RECORD_BYTES:
-                raise BrokenSyntax(f"Line {number} is longer than 16 MiB; split it into smaller records.", number)
-            yield _checked(_decoded(raw, number), number)
-
-
-def _without_bom(raw: bytes) -> bytes:
-    if raw.startswith(_UTF16):
-        raise BrokenSyntax(f"Line 1: the file is UTF-16, not UTF-8. {_REMEDY}", 1)
-    return raw.removeprefix(codecs.BOM_UTF8)
-
-
-def _decoded(raw: bytes, number: int) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        where = f"byte {error.start + 1} (0x{raw[error.start]:02x})"
-        raise BrokenSyntax(f"Line {number} is not valid UTF-8 at {where}. {_REMEDY}", number) from None
-
-
-def _checked(line: str, number: int) -> str:
-    if "\0" in line:
-        raise BrokenSyntax(f"Line {number} holds a NUL character; remove it, or name the file's encoding.", number)
-    return line
-
-
-class _Counted:
-    """Lines for `csv.reader`, remembering how many were taken and where the current record began."""
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self._lines = lines
-        self.taken = 0
-        self.start = 1
-
-    def __iter__(self) -> _Counted:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        self.taken += 1
-        return line
-
-
-def _csv_records(path: Path, encoding: str | None) -> Iterator[Record]:
+def _csv_blocks(path: Path, encoding: str | None) -> Iterator[Block]:
     csv.field_size_limit(MAX_RECORD_BYTES)
-    source = _text_lines(path, encoding)
-    first = next(source, None)
-    while first is not None and not first.strip():
-        raise BrokenSyntax("Line 1 is empty; a CSV file starts with a line of column names.", 1)
+    feed = _CsvFeed(path, encoding)
+    lines: Iterator[str] = chain.from_iterable(feed.texts())
+    first = next(lines, None)
     if first is None:
         return
-    lines = _Counted(_chain(first, source))
-    reader = csv.reader(lines, strict=True, delimiter=_delimiter(first))
-    header = _header(_next_row(reader, lines) or [])
-    width = len(header)
-    while (row := _next_row(reader, lines)) is not None:
-        if len(row) == width:
-            yield Record(lines.start, dict(zip(header, row, strict=True)))
-        elif row:
-            fault = f"{len(row)} fields where the header names {width}; quote text that holds the separator."
-            yield Record(lines.start, dict(zip(header, row, strict=False)), fault)
+    if not first.strip():
+        raise BrokenSyntax("Line 1 is empty; a CSV file starts with a line of column names.", 1)
+    reader = csv.reader(chain((first,), lines), strict=True, delimiter=_delimiter(first))
+    try:
+        names = _header(next(reader))
+        yield from _csv_rows(reader, feed, names)
+    except csv.Error as error:
+        raise _csv_error(str(error), feed.record_line) from None
 
 
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+def _csv_rows(reader: Any, feed: _CsvFeed, names: tuple[str, ...]) -> Iterator[Block]:
+    rows: list[list[str]] = []
+    starts: list[int] = []
+    start = feed.record_line = reader.line_num + 1
+    for row in reader:
+        if row:
+            rows.append(row)
+            starts.append(start)
+        start = feed.record_line = reader.line_num + 1
+        if feed.loaded:
+            feed.loaded, feed.fed = False, 0
+            if len(row) > 1 and sum(map(len, row)) > MAX_RECORD_BYTES:
+                raise too_long(starts[-1])
+            if rows:
+                yield Block(names, rows, starts)
+                rows, starts = [], []
+    if rows:
+        yield Block(names, rows, starts)
 
 
 def _delimiter(header: str) -> str:
@@ -172,141 +187,104 @@ def _delimiter(header: str) -> str:
     return max(_DELIMITERS, key=lambda mark: (outside.count(mark), mark == ","))
 
 
-def _next_row(reader: Any, lines: _Counted) -> list[str] | None:
-    lines.start = lines.taken + 1
-    try:
-        row: list[str] | None = next(reader, None)
-    except csv.Error as error:
-        raise BrokenSyntax(_csv_sentence(str(error), lines), lines.start) from None
-    return row
-
-
-def _csv_sentence(problem: str, lines: _Counted) -> str:
-    start = lines.start
+def _csv_error(problem: str, line: int) -> BrokenSyntax:
     if "unexpected end of data" in problem or "field larger than" in problem:
-        return (
-            f"Line {start}: a quote is opened but never closed. Close it, or write a quote inside text as two quotes."
-        )
+        return _never_closed(line)
     if "expected after" in problem:
-        return f"Line {start}: text follows a closing quote. Write a quote inside quoted text as two quotes."
-    return f"Line {start}: {problem.rstrip('.')}. Mend this line and upload the file again."
+        remedy = "Write a quote inside quoted text as two quotes."
+        return BrokenSyntax(f"Line {line}: text follows a closing quote. {remedy}", line)
+    return BrokenSyntax(f"Line {line}: {problem.rstrip('.')}. Mend this line and upload the file again.", line)
 
 
-def _header(names: list[str]) -> list[str]:
+def _never_closed(line: int) -> BrokenSyntax:
+    remedy = "Close it, or write a quote inside text as two quotes."
+    problem = f"Line {line}: a quote is opened but not closed before the end of the file, or within 16 MiB"
+    return BrokenSyntax(f"{problem}. {remedy}", line)
+
+
+def _header(names: list[str]) -> tuple[str, ...]:
     if len(names) > MAX_COLUMNS:
         raise BrokenSyntax(f"Line 1 names {len(names)} columns; at most {MAX_COLUMNS} are read.", 1)
+    seen: set[str] = set()
     for position, name in enumerate(names, 1):
         if not name.strip():
             raise BrokenSyntax(f"Line 1: column {position} has no name. Every column needs one.", 1)
-        if name in names[: position - 1]:
+        if name in seen:
             raise BrokenSyntax(f"Line 1: two columns are called '{name[:60]}'. Rename one of them.", 1)
-    return names
+        seen.add(name)
+    return tuple(names)
 
 
-def _jsonl_records(path: Path, encoding: str | None) -> Iterator[Record]:
-    for number, raw in enumerate(_byte_lines(path, encoding), 1):
-        if not raw.strip():
-            continue
+def _jsonl_blocks(path: Path, encoding: str | None) -> Iterator[Block]:
+    for first, block in line_blocks(path, encoding, carriage_returns=False):
+        raws = block.split(b"\n")
+        if not raws[-1]:
+            raws.pop()
+        lines: Sequence[int] = range(first, first + len(raws))
+        if len(block) > MAX_RECORD_BYTES:
+            for line, raw in zip(lines, raws, strict=True):
+                if len(raw) > MAX_RECORD_BYTES:
+                    raise too_long(line)
         try:
-            value = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            message = f"Line {number} is not valid JSON ({error.msg.rstrip('.')}). Each line must be one JSON object."
-            raise BrokenSyntax(message, number) from None
-        yield _shaped(number, value)
+            rows = list(map(orjson.loads, raws))
+        except orjson.JSONDecodeError:
+            kept = [(line, raw) for line, raw in zip(lines, raws, strict=True) if raw.strip()]
+            lines, raws = [line for line, _ in kept], [raw for _, raw in kept]
+            rows = [_parsed(raw, line) for line, raw in kept]
+        if b"\\u0000" in block:
+            rows = [_without_nul(raw, row) for raw, row in zip(raws, rows, strict=True)]
+        if rows:
+            yield Block(None, rows, lines)
 
 
-def _byte_lines(path: Path, encoding: str | None) -> Iterator[bytes]:
-    if encoding:
-        for line in _text_lines(path, encoding):
-            yield line.encode()
-        return
-    with path.open("rb") as file:
-        number = 0
-        while raw := file.readline(MAX_RECORD_BYTES + 1):
-            number += 1
-            if number == 1:
-                raw = _without_bom(raw)
-            if len(raw) > MAX_RECORD_BYTES:
-                raise BrokenSyntax(f"Line {number} is longer than 16 MiB; split it into smaller records.", number)
-            if not raw.isascii():
-                _decoded(raw, number)
-            yield raw
-
-
-def _shaped(line: int, value: Any) -> Record:
-    if isinstance(value, dict):
-        if len(value) > MAX_COLUMNS:
-            return Record(line, {}, f"{len(value)} fields; at most {MAX_COLUMNS} are read.")
-        return Record(line, value)
-    kind = {list: "a list", str: "text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
-    return Record(line, {}, f"The record is {kind}, not an object with named fields.")
-
-
-def _json_records(path: Path, encoding: str | None) -> Iterator[Record]:
-    with _json_bytes(path, encoding) as file:
-        start = _first_byte(file)
-        if start is None:
-            return
-        if start != b"[":
-            if start != b"{":
-                raise BrokenSyntax("The file must hold a JSON array of objects, or one object.", 1)
-            yield _shaped(1, _whole(file))
-            return
-        count = 0
-        try:
-            for count, value in enumerate(ijson.items(file, "item", use_float=True), 1):
-                yield _shaped(count, value)
-        except (ijson.JSONError, UnicodeDecodeError, ValueError) as error:
-            file.seek(0)
-            raise _json_error(file, error, count) from None
-
-
-def _json_bytes(path: Path, encoding: str | None) -> BinaryIO:
-    if not encoding:
-        return path.open("rb")
-    import tempfile
-
-    converted = tempfile.TemporaryFile(dir=path.parent)
-    for line in _text_lines(path, encoding):
-        converted.write(line.encode())
-    converted.seek(0)
-    return converted
-
-
-def _first_byte(file: BinaryIO) -> bytes | None:
-    """The first byte that is not white space; the file is left at the beginning of its content."""
-    start = _without_bom(head) if (head := file.read(4)) else b""
-    offset = len(head) - len(start)
-    file.seek(offset)
-    while byte := file.read(1):
-        if byte not in b" \t\r\n":
-            file.seek(offset)
-            return byte
-    return None
-
-
-def _whole(file: BinaryIO) -> Any:
-    content = file.read(MAX_RECORD_BYTES + 1)
-    if len(content) > MAX_RECORD_BYTES:
-        raise BrokenSyntax("The file is one JSON object of more than 16 MiB; use an array of objects.", 1)
+def _parsed(raw: bytes, line: int) -> Any:
     try:
-        return orjson.loads(content)
+        return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise _parse_error(error) from None
+        advice = _JSONL_ADVICE
+        if line == 1 and raw.lstrip()[:1] in (b"[", b"{") and error.pos >= len(raw.rstrip()) - 1:
+            advice += " If the file is one JSON value over several lines, name it .json."
+        raise json_error(raw, error, line, advice) from None
 
 
-def _parse_error(error: orjson.JSONDecodeError) -> BrokenSyntax:
-    message = f"Line {error.lineno} is not valid JSON ({error.msg.rstrip('.')}). Mend it and upload the file again."
-    return BrokenSyntax(message, error.lineno)
-
-
-def _json_error(file: BinaryIO, error: Exception, records: int) -> BrokenSyntax:
-    """The broken line where the file is small enough to parse again whole, else the record after which it breaks."""
-    content = file.read(4 * MAX_RECORD_BYTES + 1)
-    if len(content) <= 4 * MAX_RECORD_BYTES:
+def _json_blocks(path: Path, encoding: str | None) -> Iterator[Block]:
+    reader = ArrayReader(utf8_chunks(path, encoding))
+    is_array = reader.is_array()
+    if is_array is False:
+        line, value = reader.single()
+        yield Block(None, [value], [line])
+    if not is_array:
+        return
+    rows: list[Any] = []
+    lines: list[int] = []
+    size = 0
+    for line, raw in reader.elements():
         try:
-            orjson.loads(content.removeprefix(codecs.BOM_UTF8))
-        except orjson.JSONDecodeError as again:
-            return _parse_error(again)
-    reason = " ".join(str(error).split())[:120]
-    return BrokenSyntax(f"The JSON breaks after record {records} ({reason}). Mend it and upload the file again.", None)
+            row = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise json_error(raw, error, line) from None
+        rows.append(_without_nul(raw, row) if b"\\u0000" in raw else row)
+        lines.append(line)
+        size += len(raw)
+        if size >= BLOCK_BYTES:
+            yield Block(None, rows, lines)
+            rows, lines, size = [], [], 0
+    if rows:
+        yield Block(None, rows, lines)
+
+
+def _without_nul(raw: bytes, row: Any) -> Any:
+    if _NUL_ESCAPE.search(raw):
+        return Unusable("The record holds a NUL character (\\u0000), which cannot be stored or learned. Remove it.")
+    return row
+
+
+def _json_record(line: int, row: Any) -> Record:
+    if isinstance(row, dict):
+        if len(row) > MAX_COLUMNS:
+            return Record(line, {}, f"The record has {len(row)} fields; at most {MAX_COLUMNS} are read.")
+        return Record(line, row)
+    if isinstance(row, Unusable):
+        return Record(line, {}, row.message)
+    kind = {list: "a list", str: "text", bool: "true or false", type(None): "null"}.get(type(row), "a number")
+    return Record(line, {}, f"The record is {kind}, not an object with named fields.")

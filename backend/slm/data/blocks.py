@@ -1,0 +1,140 @@
+"""The bytes of a data file as UTF-8 blocks of whole lines: encodings, byte order marks, NULs, overlong lines.
+
+The floor below `formats`: it knows lines, not records. A block is about a quarter of a megabyte, so that memory does
+not grow with the file and the work per line is done by C code on a whole block at a time.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+
+MAX_RECORD_BYTES = 16 * 1024 * 1024
+BLOCK_BYTES = 256 * 1024
+REMEDY = "Save the file as UTF-8, or name its encoding when you upload it (encoding=latin-1, for example)."
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NOT_TEXT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
+"""Codecs of Python that are not how a data file is written, or that would alter its text."""
+
+
+class BrokenSyntax(Exception):
+    """The file cannot be read. `line` is the first broken physical line, `code` is `broken_syntax` or `encoding`."""
+
+    def __init__(self, message: str, line: int | None, *, code: str = "broken_syntax") -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+        self.code = code
+
+
+def checked_encoding(name: str | None) -> str | None:
+    """The codec's own name, or None for UTF-8. Raises `ValueError` with a sentence for one that is not text."""
+    if not name or not name.strip():
+        return None
+    try:
+        found = codecs.lookup(name.strip()).name
+        "".encode(found)
+        if found in _NOT_TEXT:
+            raise LookupError(found)
+        codecs.getincrementaldecoder(found)
+    except (LookupError, ValueError):
+        message = f"Unknown encoding '{name.strip()[:40]}'; common ones are utf-8, latin-1, cp1252 and utf-16."
+        raise ValueError(message) from None
+    return None if found in ("utf-8", "utf-8-sig") else found
+
+
+def line_blocks(path: Path, encoding: str | None, *, carriage_returns: bool) -> Iterator[tuple[int, bytes]]:
+    """(number of the first line, whole lines as UTF-8), without a byte order mark; the last may lack its line end.
+
+    `carriage_returns` counts a lone CR as a line end, as `csv` does. A line that grows beyond 16 MiB raises.
+    The bytes are not checked to be UTF-8 where no `encoding` is given; `sound_text` or the JSON parser does that.
+    """
+    line, rest = 1, b""
+    for chunk in utf8_chunks(path, encoding):
+        content = rest + chunk
+        cut = content.rfind(b"\n") + 1
+        if not cut and carriage_returns:
+            cut = content.rfind(b"\r", 0, len(content) - 1) + 1
+        if not cut:
+            if len(content) > MAX_RECORD_BYTES:
+                raise too_long(line)
+            rest = content
+            continue
+        yield line, content[:cut]
+        line += line_ends(content[:cut]) if carriage_returns else content.count(b"\n", 0, cut)
+        rest = content[cut:]
+    if rest:
+        yield line, rest
+
+
+def too_long(line: int) -> BrokenSyntax:
+    return BrokenSyntax(f"Line {line}: the record is longer than 16 MiB. Split it into smaller records.", line)
+
+
+def line_ends(content: bytes) -> int:
+    """How many lines end in `content`, by LF, CR LF or a lone CR."""
+    return content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
+
+
+def utf8_chunks(path: Path, encoding: str | None) -> Iterator[bytes]:
+    """The file in pieces, converted to UTF-8 where an `encoding` is asked for, without a byte order mark.
+
+    What stands before bytes that cannot be converted is yielded before `BrokenSyntax` is raised, so that an earlier
+    broken line is found first.
+    """
+    with path.open("rb") as file:
+        first = True
+        for chunk in _converted(iter(lambda: file.read(BLOCK_BYTES), b""), encoding):
+            if first and encoding is None and chunk.startswith(_UTF16):
+                raise BrokenSyntax(f"Line 1: the file is UTF-16, not UTF-8. {REMEDY}", 1, code="encoding")
+            yield chunk.removeprefix(codecs.BOM_UTF8) if first else chunk
+            first = first and not chunk
+
+
+def _converted(chunks: Iterator[bytes], encoding: str | None) -> Iterator[bytes]:
+    if encoding is None:
+        yield from chunks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    line = 1
+    for chunk in _ending(chunks):
+        pending, state = decoder.getstate()
+        try:
+            converted = decoder.decode(chunk, final=not chunk).encode()
+        except UnicodeError as error:
+            start = error.start - len(pending) if isinstance(error, UnicodeDecodeError) else 0
+            decoder.setstate((pending, state))
+            sound = decoder.decode(chunk[: max(start, 0)]).encode()
+            yield sound
+            line += line_ends(sound)
+            message = f"Line {line} is not {encoding} text. Name the encoding that the file really has."
+            raise BrokenSyntax(message, line, code="encoding") from None
+        yield converted
+        line += line_ends(converted)
+
+
+def _ending(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks and then an empty one, at which the decoder says whether the text is complete."""
+    yield from chunks
+    yield b""
+
+
+def sound_text(block: bytes, line: int) -> tuple[str, BrokenSyntax | None]:
+    """The block's text; where a byte is not UTF-8 or NUL, the lines before the broken one, and what is broken."""
+    stop, code, problem = block.find(b"\0"), "broken_syntax", ""
+    try:
+        text = block.decode()
+        if stop < 0:
+            return text, None
+    except UnicodeDecodeError as error:
+        if stop < 0 or error.start < stop:
+            stop, code = error.start, "encoding"
+    start = max(block.rfind(b"\n", 0, stop), block.rfind(b"\r", 0, stop)) + 1
+    number = line + line_ends(block[:start])
+    if code == "encoding":
+        where = f"byte {stop - start + 1} of the line is 0x{block[stop]:02x}"
+        problem = f"Line {number} is not valid UTF-8 ({where}). {REMEDY}"
+    else:
+        problem = f"Line {number} holds a NUL character. Remove it; if the file is UTF-16, save it as UTF-8."
+    return block[:start].decode(), BrokenSyntax(problem, number, code=code)

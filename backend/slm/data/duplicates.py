@@ -1,0 +1,79 @@
+"""How many rows of a file occurred before, at any size, in bounded memory: 64-bit hashes, sorted on disk.
+
+Equal rows have equal hashes, so a repetition is never missed. Two different rows share a hash with a chance of
+n² / 2^65 over a file of n rows (one in thirty million for a million rows): in that sense the count is exact. Beyond
+`limit` rows a shrinking share of all hashes is kept and the count is an estimate, and called so.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+_PARTS = 1024
+"""Hashes are counted part by part, so that one part of even a billion rows fits in memory."""
+_IN_MEMORY = 200_000
+"""Hashes collected before they are sorted and written: 8 bytes each, and 32 more while they are being sorted."""
+_LIMIT = 100_000_000
+_SPAN = 2**64 // _PARTS
+
+
+class Duplicates:
+    """Counts repeated 64-bit hashes. `folder` is where the (unnamed) temporary file lies; None is the system's choice.
+
+    Raises `OSError` where the disk is full.
+    """
+
+    def __init__(self, folder: Path | None = None, *, in_memory: int = _IN_MEMORY, limit: int = _LIMIT) -> None:
+        self._hashes = array("q")
+        self._folder, self._in_memory, self._limit = folder, in_memory, limit
+        self._file: IO[bytes] | None = None
+        self._runs: list[tuple[int, list[int]]] = []
+        self._kept = _PARTS
+        self._written = 0
+
+    @property
+    def exact(self) -> bool:
+        return self._kept == _PARTS
+
+    def add(self, hashes: Iterable[int]) -> None:
+        self._hashes.extend(hashes)
+        if len(self._hashes) >= self._in_memory:
+            self._spill()
+
+    def count(self) -> int:
+        """How many rows repeat an earlier one. Ends the collection."""
+        if self._file is None:
+            return len(self._hashes) - len(set(self._hashes))
+        self._spill()
+        repeated = sum(map(self._count_part, range(self._kept)))
+        self._file.close()
+        return repeated * _PARTS // self._kept
+
+    def _spill(self) -> None:
+        """Write the hashes sorted, remembering where each part begins."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (closed by `count`, unnamed on disk)
+        ordered = array("q", sorted(self._hashes))
+        starts = [bisect_left(ordered, part * _SPAN - 2**63) for part in range(self._kept)]
+        end = len(ordered) if self.exact else bisect_left(ordered, self._kept * _SPAN - 2**63)
+        self._runs.append((self._written, [*starts, end]))
+        self._file.write(memoryview(ordered)[:end])
+        self._written += end
+        self._hashes = array("q")
+        if self._written >= self._limit and self._kept > 1:
+            self._kept //= 2
+            self._limit *= 2
+
+    def _count_part(self, part: int) -> int:
+        found = array("q")
+        for offset, starts in self._runs:
+            size = (starts[part + 1] - starts[part]) * found.itemsize
+            if self._file is not None and size:
+                self._file.seek((offset + starts[part]) * found.itemsize)
+                found.frombytes(self._file.read(size))
+        return len(found) - len(set(found))

@@ -1,0 +1,300 @@
+"""What the rows of a file add up to: characters, labels, turns, empty rows, faults.
+
+Rows come in blocks and are measured column by column with C-level functions, because a Python statement per row would
+cost more than reading the file. A block in which anything is out of the ordinary (a fault, a null, an unknown role)
+is measured row by row by `to_example`, which alone decides what a fault is: both ways give the same figures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain, compress, repeat
+from operator import add, gt, itemgetter, sub
+from typing import Any
+
+import orjson
+
+from slm.data.examples import (
+    ROLES,
+    Classification,
+    Example,
+    Fault,
+    Messages,
+    Preference,
+    PromptCompletion,
+    to_example,
+)
+from slm.data.formats import MAX_COLUMNS, Block, Unusable
+from slm.spec import DatasetKind
+
+MAX_FAULTS = 100
+MAX_LABELS = 100
+_DISTINCT_LABELS = 10_000
+_LABEL_CHARACTERS = 1_000_000
+_ASSISTANT = {spelling: role == "assistant" for spelling, role in ROLES.items()}
+
+
+class Group:
+    """Rows of one block with the same fields, in columns; `index` gives each row's place in the block."""
+
+    def __init__(
+        self, names: tuple[str, ...], columns: list[Sequence[Any]], index: Sequence[int], *, all_text: bool = False
+    ) -> None:
+        self.names, self.columns, self.index = names, columns, index
+        self.is_text = [all_text or set(map(type, column)) == {str} for column in columns]
+        self._full: dict[int, bool] = {}
+
+    def place(self, name: str | None) -> int | None:
+        return self.names.index(name) if name in self.names else None
+
+    def column(self, name: str) -> Sequence[Any] | None:
+        return None if (place := self.place(name)) is None else self.columns[place]
+
+    def full(self, place: int) -> bool:
+        """Whether every cell of this column is text with content."""
+        if place not in self._full:
+            self._full[place] = self.is_text[place] and all(map(str.strip, self.columns[place]))
+        return self._full[place]
+
+
+def grouped(block: Block) -> tuple[list[Group], list[int]]:
+    """The block's rows by their fields, and the places of rows that have no usable fields at all."""
+    rows = block.rows
+    if block.names is not None:
+        width = len(block.names)
+        if set(map(len, rows)) == {width}:
+            return [Group(block.names, list(zip(*rows, strict=True)), range(len(rows)), all_text=True)], []
+        index = [place for place, row in enumerate(rows) if len(row) == width]
+        odd = [place for place, row in enumerate(rows) if len(row) != width]
+        columns: list[Sequence[Any]] = list(zip(*map(rows.__getitem__, index), strict=True))
+        return [Group(block.names, columns, index)] if index else [], odd
+    return _grouped_objects(rows)
+
+
+def _grouped_objects(rows: list[Any]) -> tuple[list[Group], list[int]]:
+    if set(map(type, rows)) == {dict} and (group := _uniform(rows)) is not None:
+        return [group], []
+    by_fields: dict[frozenset[str], list[int]] = {}
+    odd = []
+    for place, row in enumerate(rows):
+        if isinstance(row, dict) and 0 < len(row) <= MAX_COLUMNS:
+            by_fields.setdefault(frozenset(row), []).append(place)
+        else:
+            odd.append(place)
+    groups = []
+    for index in by_fields.values():
+        names = tuple(rows[index[0]])
+        groups.append(Group(names, [[rows[place][name] for place in index] for name in names], index))
+    return groups, odd
+
+
+def _uniform(rows: list[dict[str, Any]]) -> Group | None:
+    names = tuple(rows[0])
+    if set(map(len, rows)) != {len(names)} or not 0 < len(names) <= MAX_COLUMNS:
+        return None
+    try:
+        return Group(names, [list(map(itemgetter(name), rows)) for name in names], range(len(rows)))
+    except KeyError:
+        return None
+
+
+def row_hashes(group: Group) -> Iterator[int]:
+    """A hash of each row's fields and values; a number and the text that looks like it differ."""
+    order = sorted(range(len(group.names)), key=group.names.__getitem__)
+    salt = hash(tuple(group.names[place] for place in order))
+    cells = [group.columns[place] if group.is_text[place] else _hashable(group.columns[place]) for place in order]
+    return map(hash, zip(repeat(salt), *cells, strict=False))
+
+
+def odd_hash(row: Any) -> int | None:
+    """The same for a row without usable fields; None where its content is not at hand."""
+    return None if isinstance(row, Unusable) else hash(_as_bytes(row))
+
+
+def _hashable(column: Sequence[Any]) -> Sequence[Any]:
+    return [value if type(value) is str else (_as_bytes(value),) for value in column]
+
+
+def _as_bytes(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # nested deeper than orjson writes
+        return repr(value).encode()
+
+
+def has_content(value: Any) -> bool:
+    return bool(value.strip()) if isinstance(value, str) else value is not None and value != [] and value != {}
+
+
+def filled_rows(group: Group) -> int:
+    """How many rows have content in any field."""
+    if any(map(group.full, range(len(group.columns)))):
+        return len(group.index)
+    return sum(any(map(has_content, row)) for row in zip(*group.columns, strict=True))
+
+
+@dataclass
+class Tally:
+    """Counts for one reading of the file (`kind` and `mapping`; None where nothing is known yet)."""
+
+    kind: DatasetKind | None
+    mapping: Mapping[str, str]
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    fault_count: int = 0
+    examples: int = 0
+    characters: int = 0
+    learned: int = 0
+    longest: int = 0
+    turns: Counter[int] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
+    labels_complete: bool = True
+    column_by_column: bool = True
+
+    def see(self, block: Block, groups: list[Group], odd: list[int]) -> None:
+        """Measure one block, split by `grouped`."""
+        faults: list[tuple[int, Fault]] = []
+        for place in odd:
+            record = block.record(place)
+            if record.fault is not None:
+                faults.append((record.line, Fault(None, record.fault)))
+            else:
+                self._one(record.line, record.values, faults)
+        for group in groups:
+            if self.kind is not None and not (self.column_by_column and self._columns(group)):
+                for place in group.index:
+                    record = block.record(place)
+                    self._one(record.line, record.values, faults)
+        self.fault_count += len(faults)
+        if faults and len(self.faults) < MAX_FAULTS:
+            faults.sort(key=itemgetter(0))
+            for line, fault in faults[: MAX_FAULTS - len(self.faults)]:
+                self.faults.append({"line": line, "field": fault.field, "message": fault.message})
+
+    def _one(self, line: int, values: Mapping[str, Any], faults: list[tuple[int, Fault]]) -> None:
+        if self.kind is None:
+            return
+        example = to_example(values, kind=self.kind, mapping=self.mapping)
+        if isinstance(example, Fault):
+            faults.append((line, example))
+        else:
+            self._count(example)
+
+    def _count(self, example: Example) -> None:
+        if isinstance(example, Messages):
+            spoken = sum(len(turn.content) for turn in example.messages if turn.role == "assistant")
+            self._measured([sum(len(turn.content) for turn in example.messages)], spoken)
+            if self.kind is DatasetKind.MESSAGES:
+                self.turns[len(example.messages)] += 1
+        elif isinstance(example, PromptCompletion):
+            self._measured([len(example.prompt) + len(example.completion)], len(example.completion))
+        elif isinstance(example, Preference):
+            prompt = sum(len(turn.content) for turn in example.prompt)
+            answers = len(example.chosen) + len(example.rejected)
+            self._measured([prompt + answers], answers)
+        elif isinstance(example, Classification):
+            self._measured([len(example.text)], len(example.label))
+            self._labelled((example.label,))
+        else:
+            self._measured([len(example.text)], len(example.text))
+
+    def _measured(self, lengths: list[int], learned: int) -> None:
+        self.examples += len(lengths)
+        self.characters += sum(lengths)
+        self.longest = max(self.longest, *lengths)
+        self.learned += learned
+
+    def _labelled(self, labels: Sequence[str]) -> None:
+        if not self.labels_complete:
+            return
+        self.labels.update(labels)
+        if len(self.labels) > _DISTINCT_LABELS or sum(map(len, self.labels)) > _LABEL_CHARACTERS:
+            self.labels_complete = False
+            self.labels.clear()
+
+    def _columns(self, group: Group) -> bool:
+        """Measure the group column by column; False, having counted nothing, where a row needs a closer look."""
+        measure: dict[DatasetKind, Callable[[Group], bool]] = {
+            DatasetKind.MESSAGES: self._message_columns,
+            DatasetKind.PROMPT_COMPLETION: self._pair_columns,
+            DatasetKind.CLASSIFICATION: self._label_columns,
+            DatasetKind.TEXT: self._text_column,
+        }
+        return self.kind in measure and measure[self.kind](group)
+
+    def _texts(self, group: Group, role: str) -> Sequence[str] | None:
+        """The role's column where every cell of it is text with content."""
+        place = group.place(self.mapping[role])
+        return group.columns[place] if place is not None and group.full(place) else None
+
+    def _text_column(self, group: Group) -> bool:
+        texts = self._texts(group, "text")
+        if texts is None:
+            return False
+        lengths = list(map(len, texts))
+        self._measured(lengths, sum(lengths))
+        return True
+
+    def _label_columns(self, group: Group) -> bool:
+        texts = self._texts(group, "text")
+        column = group.column(self.mapping["label"])
+        if texts is None or column is None:
+            return False
+        if set(map(type, column)) == {int}:
+            column = list(map(str, column))
+        elif set(map(type, column)) != {str}:
+            return False
+        labels = list(map(str.strip, column))
+        if not all(labels):
+            return False
+        self._measured(list(map(len, texts)), sum(map(len, labels)))
+        self._labelled(labels)
+        return True
+
+    def _pair_columns(self, group: Group) -> bool:
+        prompts, completions = self._texts(group, "prompt"), self._texts(group, "completion")
+        if prompts is None or completions is None:
+            return False
+        completion_lengths = list(map(len, completions))
+        lengths = list(map(add, map(len, prompts), completion_lengths))
+        for role, joint in (("input", 2), ("system", 0)):
+            place = group.place(self.mapping.get(role))
+            if place is not None:
+                if not group.is_text[place]:
+                    return False
+                extra = [len(text) + joint if text.strip() else 0 for text in group.columns[place]]
+                lengths = list(map(add, lengths, extra))
+        self._measured(lengths, sum(completion_lengths))
+        return True
+
+    def _message_columns(self, group: Group) -> bool:
+        column = group.column(self.mapping["messages"])
+        if column is None or set(map(type, column)) != {list} or not all(column):
+            return False
+        turns = list(chain.from_iterable(column))
+        # Two keys a message: then neither tool calls nor weights can be there.
+        if set(map(type, turns)) != {dict} or set(map(len, turns)) != {2}:
+            return False
+        keys = ("role", "content") if "role" in turns[0] else ("from", "value")
+        try:
+            speakers, contents = zip(*map(itemgetter(*keys), turns), strict=True)
+            speaks = list(map(_ASSISTANT.__getitem__, speakers))
+        except (KeyError, TypeError):  # other keys, or a role that is unknown, oddly spelled or no text
+            return False
+        if set(map(type, contents)) != {str} or not all(map(str.strip, contents)):
+            return False
+        sizes = list(map(len, contents))
+        counts = list(map(len, column))
+        if not all(map(gt, _sums(speaks, counts), repeat(0))):
+            return False
+        self._measured(_sums(sizes, counts), sum(compress(sizes, speaks)))
+        self.turns.update(counts)
+        return True
+
+
+def _sums(values: Sequence[int], counts: Sequence[int]) -> list[int]:
+    """The sums of consecutive stretches of `values`, `counts` long."""
+    until = [0, *accumulate(values)]
+    ends = list(accumulate(counts))
+    return list(map(sub, map(until.__getitem__, ends), map(until.__getitem__, [0, *ends])))
