@@ -12,7 +12,6 @@ from pathlib import Path
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 BLOCK_BYTES = 256 * 1024
-REMEDY = "Save the file as UTF-8, or name its encoding when you upload it (encoding=latin-1, for example)."
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NOT_TEXT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
 """Codecs of Python that are not how a data file is written, or that would alter its text."""
@@ -26,6 +25,10 @@ class BrokenSyntax(Exception):
         self.message = message
         self.line = line
         self.code = code
+
+
+def _remedy(encoding: str) -> str:
+    return f"Save the file as UTF-8, or name its encoding when you upload it (encoding={encoding}, for example)."
 
 
 def checked_encoding(name: str | None) -> str | None:
@@ -87,7 +90,7 @@ def utf8_chunks(path: Path, encoding: str | None) -> Iterator[bytes]:
         first = True
         for chunk in _converted(iter(lambda: file.read(BLOCK_BYTES), b""), encoding):
             if first and encoding is None and chunk.startswith(_UTF16):
-                raise BrokenSyntax(f"Line 1: the file is UTF-16, not UTF-8. {REMEDY}", 1, code="encoding")
+                raise BrokenSyntax(f"Line 1: the file is UTF-16, not UTF-8. {_remedy('utf-16')}", 1, code="encoding")
             yield chunk.removeprefix(codecs.BOM_UTF8) if first else chunk
             first = first and not chunk
 
@@ -134,7 +137,7 @@ def sound_text(block: bytes, line: int) -> tuple[str, BrokenSyntax | None]:
     number = line + line_ends(block[:start])
     if code == "encoding":
         where = f"byte {stop - start + 1} of the line is 0x{block[stop]:02x}"
-        problem = f"Line {number} is not valid UTF-8 ({where}). {REMEDY}"
+        problem = f"Line {number} is not valid UTF-8 ({where}). {_remedy('latin-1')}"
     else:
-        problem = f"Line {number} holds a NUL character. Remove it; if the file is UTF-16, save it as UTF-8."
+        problem = f"Line {number} holds a NUL character. Remove it; if the file is UTF-16, say encoding=utf-16."
     return block[:start].decode(), BrokenSyntax(problem, number, code=code)

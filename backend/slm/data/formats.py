@@ -73,11 +73,15 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive records. CSV: `names` is the header and each row a list of cells; JSON: each row a parsed value."""
+    """Consecutive records. CSV: `names` is the header and each row a list of cells; JSON: each row a parsed value.
+
+    `first` is the number of the first record where lines alone do not tell records apart: in a JSON array.
+    """
 
     names: tuple[str, ...] | None
     rows: list[Any]
     lines: Sequence[int]
+    first: int | None = None
 
     def record(self, index: int) -> Record:
         row, line = self.rows[index], self.lines[index]
@@ -258,19 +262,21 @@ def _json_blocks(path: Path, encoding: str | None) -> Iterator[Block]:
     rows: list[Any] = []
     lines: list[int] = []
     size = 0
+    done = 0
     for line, raw in reader.elements():
         try:
             row = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
-            raise json_error(raw, error, line) from None
+            raise json_error(raw, error, line, record=done + len(rows) + 1) from None
         rows.append(_without_nul(raw, row) if b"\\u0000" in raw else row)
         lines.append(line)
         size += len(raw)
         if size >= BLOCK_BYTES:
-            yield Block(None, rows, lines)
+            yield Block(None, rows, lines, done + 1)
+            done += len(rows)
             rows, lines, size = [], [], 0
     if rows:
-        yield Block(None, rows, lines)
+        yield Block(None, rows, lines, done + 1)
 
 
 def _without_nul(raw: bytes, row: Any) -> Any:

@@ -25,13 +25,16 @@ _MEND = "Mend it and upload the file again."
 _CUT = "the file ends before the array is closed; it was cut off, or a quote or bracket is not closed"
 
 
-def json_error(raw: bytes, error: orjson.JSONDecodeError, line: int, advice: str = _MEND) -> BrokenSyntax:
-    """The sentence for `raw`, which starts at `line` and does not parse."""
+def json_error(
+    raw: bytes, error: orjson.JSONDecodeError, line: int, advice: str = _MEND, record: int | None = None
+) -> BrokenSyntax:
+    """The sentence for `raw`, which starts at `line` (of an array, the `record`) and does not parse."""
     broken = sound_text(raw, line)[1]
     if broken is not None:
         return broken
     number = line + error.lineno - 1
-    return BrokenSyntax(f"Line {number} is not valid JSON ({error.msg.rstrip('.')}). {advice}", number)
+    where = f"Line {number}" if record is None else f"Line {number} (record {record})"
+    return BrokenSyntax(f"{where} is not valid JSON ({error.msg.rstrip('.')}). {advice}", number)
 
 
 class ArrayReader:

@@ -154,32 +154,26 @@ class Tally:
 
     def see(self, block: Block, groups: list[Group], odd: list[int]) -> None:
         """Measure one block, split by `grouped`."""
-        faults: list[tuple[int, Fault]] = []
-        for place in odd:
-            record = block.record(place)
-            if record.fault is not None:
-                faults.append((record.line, Fault(None, record.fault)))
-            else:
-                self._one(record.line, record.values, faults)
+        singly = list(odd)
         for group in groups:
             if self.kind is not None and not (self.column_by_column and self._columns(group)):
-                for place in group.index:
-                    record = block.record(place)
-                    self._one(record.line, record.values, faults)
-        self.fault_count += len(faults)
-        if faults and len(self.faults) < MAX_FAULTS:
-            faults.sort(key=itemgetter(0))
-            for line, fault in faults[: MAX_FAULTS - len(self.faults)]:
-                self.faults.append({"line": line, "field": fault.field, "message": fault.message})
+                singly.extend(group.index)
+        for place in sorted(singly):
+            record = block.record(place)
+            if record.fault is not None:
+                self._fault(block, place, Fault(None, record.fault))
+            elif self.kind is not None:
+                example = to_example(record.values, kind=self.kind, mapping=self.mapping)
+                if isinstance(example, Fault):
+                    self._fault(block, place, example)
+                else:
+                    self._count(example)
 
-    def _one(self, line: int, values: Mapping[str, Any], faults: list[tuple[int, Fault]]) -> None:
-        if self.kind is None:
-            return
-        example = to_example(values, kind=self.kind, mapping=self.mapping)
-        if isinstance(example, Fault):
-            faults.append((line, example))
-        else:
-            self._count(example)
+    def _fault(self, block: Block, place: int, fault: Fault) -> None:
+        self.fault_count += 1
+        if len(self.faults) < MAX_FAULTS:
+            message = fault.message if block.first is None else f"Record {block.first + place}: {fault.message}"
+            self.faults.append({"line": block.lines[place], "field": fault.field, "message": message})
 
     def _count(self, example: Example) -> None:
         if isinstance(example, Messages):
