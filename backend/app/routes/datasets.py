@@ -86,9 +86,7 @@ def _finish(incoming: storage.Incoming, received: Upload, identity: str, setting
     except ValueError as error:
         raise DatasetRejected(str(error), code="unsupported_format", errors=(FieldError("file", str(error)),)) from None
     sha256 = incoming.complete()
-    found = service.inspect(
-        incoming.path, file_format=file_format.value, mapping=form.mapping, encoding=form.encoding
-    )
+    found = service.inspect(incoming.path, file_format=file_format.value, mapping=form.mapping, encoding=form.encoding)
     dataset = Dataset(
         id=identity,
         name=form.name,
@@ -132,7 +130,10 @@ def get_dataset(dataset_id: DatasetId, session: ReadSession) -> Any:
 
 
 @router.patch(
-    "/{dataset_id}", response_model=DatasetDetail, responses=declared(404), summary="Change name, description or mapping"
+    "/{dataset_id}",
+    response_model=DatasetDetail,
+    responses=declared(404),
+    summary="Change name, description or mapping",
 )
 def change_dataset(dataset_id: DatasetId, body: DatasetChanges, db: Db, settings: AppSettings) -> Any:
     """Only what is given changes. A new mapping looks into the file again."""
@@ -160,7 +161,10 @@ def delete_dataset(dataset_id: DatasetId, db: Db, settings: AppSettings) -> None
 @router.get(
     "/{dataset_id}/download",
     response_class=FileResponse,
-    responses={200: {"content": {"application/octet-stream": {}}, "description": "The bytes as uploaded"}, **declared(404)},
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "The bytes as uploaded"},
+        **declared(404),
+    },
     summary="Download the file as it was uploaded",
 )
 def download_dataset(dataset_id: DatasetId, session: ReadSession, settings: AppSettings) -> FileResponse:
@@ -204,5 +208,3 @@ def rows(
 
 def _detached(session: Session, dataset_id: str) -> Dataset:
     return service.get(session, dataset_id)
-
-

@@ -46,7 +46,8 @@ class Row(Protocol):
 def _page(
     limit: Annotated[int | None, Query(ge=1, le=1000, description="At most so many; all where left out.")] = None,
     cursor: Annotated[
-        str | None, Query(max_length=200, description="Where to go on: taken from the `Link` header of the page before.")
+        str | None,
+        Query(max_length=200, description="Where to go on: taken from the `Link` header of the page before."),
     ] = None,
 ) -> Page:
     if cursor is None:

@@ -51,7 +51,9 @@ def get_model(model_id: ModelId, session: ReadSession, settings: AppSettings) ->
     return _detail(session, service.get(session, model_id), settings)
 
 
-@router.patch("/{model_id}", response_model=ModelDetail, responses=declared(404), summary="Change name, description, tags")
+@router.patch(
+    "/{model_id}", response_model=ModelDetail, responses=declared(404), summary="Change name, description, tags"
+)
 def change_model(model_id: ModelId, body: ModelChanges, db: Db, settings: AppSettings) -> Any:
     changes = body.model_dump(exclude_unset=True)
     model = db.write(lambda session: service.update(session, model_id, changes=changes))
@@ -68,7 +70,11 @@ def delete_model(model_id: ModelId, db: Db, settings: AppSettings) -> None:
 
 
 @router.post(
-    "/{model_id}/pull", status_code=202, response_model=RunAnswer, responses=declared(404, 409), summary="Fetch its weights"
+    "/{model_id}/pull",
+    status_code=202,
+    response_model=RunAnswer,
+    responses=declared(404, 409),
+    summary="Fetch its weights",
 )
 def pull_model(model_id: ModelId, db: Db, settings: AppSettings, response: Response) -> Any:
     """Starts a run that fetches, checks and converts the weights; watch it at `/runs/{id}`. Harmless to repeat:

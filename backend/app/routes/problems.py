@@ -63,9 +63,7 @@ def problem(
         code=code,
         errors=[{"field": e.field, "message": e.message} for e in errors] or None,  # type: ignore[arg-type,misc]
     )
-    return JSONResponse(
-        body.model_dump(exclude_none=True), status_code=status, media_type=MEDIA_TYPE, headers=headers
-    )
+    return JSONResponse(body.model_dump(exclude_none=True), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def install(app: FastAPI) -> None:

@@ -57,7 +57,9 @@ class SourceBody(Body):
 
     model_config = ConfigDict(extra="forbid")
 
-    hub: str | None = Field(default=None, pattern=r"^[\w.\-]{1,96}/[\w.\-]{1,96}$", examples=["HuggingFaceTB/SmolLM2-135M"])
+    hub: str | None = Field(
+        default=None, pattern=r"^[\w.\-]{1,96}/[\w.\-]{1,96}$", examples=["HuggingFaceTB/SmolLM2-135M"]
+    )
     revision: str | None = Field(default=None, max_length=100, pattern=r"^[\w.\-]+$")
     folder: str | None = Field(default=None, min_length=1, max_length=200)
 
@@ -83,7 +85,9 @@ class NewModel(Body):
 
 
 class ModelChanges(Body):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"description": "Our first", "tags": ["prod"]}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"description": "Our first", "tags": ["prod"]}}
+    )
 
     name: ShortName = Field(default="", validate_default=False)
     description: Text | None = None

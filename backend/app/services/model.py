@@ -138,11 +138,15 @@ def latest_pull(session: Session, model_id: str) -> Run | None:
     return session.scalars(query).first()
 
 
-def register(session: Session, *, name: str, source: Mapping[str, Any], description: str | None, tags: list[str]) -> Model:
+def register(
+    session: Session, *, name: str, source: Mapping[str, Any], description: str | None, tags: list[str]
+) -> Model:
     """Add a base model whose weights come from a hub or a folder below `models_dir`; nothing is fetched yet."""
     if "hub" in source:
         resolved: HubSource | FolderSource = HubSource(hub=source["hub"], revision=source.get("revision"))
-        folder = f"hub-{source['hub'].replace('/', '--')}" + (f"@{source['revision']}" if source.get("revision") else "")
+        folder = f"hub-{source['hub'].replace('/', '--')}" + (
+            f"@{source['revision']}" if source.get("revision") else ""
+        )
     else:
         resolved = FolderSource(folder=source["folder"])
         folder = source["folder"]
@@ -219,7 +223,9 @@ def pull(session: Session, model_id: str, *, models_dir: Path) -> tuple[Run, boo
 def weights_pulled(session: Session, *, model_id: str, marker: Mapping[str, Any]) -> None:
     """Take what the pull found out about the weights into the row; a seeded model keeps the figures clients know."""
     model = get(session, model_id)
-    known = {key: marker[key] for key in ("sha256", "size_bytes", "model_type", "architectures", "note") if key in marker}
+    known = {
+        key: marker[key] for key in ("sha256", "size_bytes", "model_type", "architectures", "note") if key in marker
+    }
     architectures = " ".join(marker.get("architectures", []))
     task = "causal" if "CausalLM" in architectures or "LMHead" in architectures else "encoder"
     details: dict[str, Any] = {"task": task, **(model.details or {}), "weights_detail": known}

@@ -101,7 +101,9 @@ class Incoming:
     def __enter__(self) -> Incoming:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._hashing.is_alive():
             self._blocks.put(None)
         self._file.close()

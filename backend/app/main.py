@@ -1,0 +1,130 @@
+"""Wiring: settings, rows, supervisor, routes. `create_app(settings)` builds a service; `app` is the default one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_swagger import patch_fastapi
+
+from app.config import Settings
+from app.database import Database
+from app.errors import DatabaseGone, PlatformError
+from app.migrations import upgrade
+from app.routes import datasets, evaluations, experiments, models, problems, runs, service
+from app.routes.access import Access
+from app.schemas.common import Problem
+from app.services import model as model_service
+from app.services import storage
+from app.supervisor import Supervisor
+
+_DESCRIPTION = """
+Fine-tune, evaluate and keep **small language models** on your own machine: datasets → experiments → evaluations → models.
+
+Every answer that is not what you asked for is an RFC 9457 problem whose `detail` is a sentence. Lists are bare arrays,
+newest first; with `limit` they come in pages, and the `Link` header leads on. Experiments that were simulated say
+`simulated: true`: only their numbers are made up.
+"""
+_DATABASE_CHECK_SECONDS = 1.0
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """A service on its own rows and folders. Nothing is touched before it starts."""
+    settings = settings or Settings()
+    app = FastAPI(
+        title="SLM Training Platform",
+        version=service.version(),
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.settings = settings
+    problems.install(app)
+    for module in (service, datasets, models, experiments, runs, evaluations):
+        app.include_router(module.router)
+    patch_fastapi(app, redirect_from_root_to_docs=False)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Link", "Location", "Content-Disposition"],
+    )
+    app.add_middleware(Access, settings=settings)
+    _declare_problems(app)
+    return app
+
+
+def _declare_problems(app: FastAPI) -> None:
+    """One schema of a problem in OpenAPI, which every declared error refers to."""
+    original = app.openapi
+
+    def openapi() -> dict[str, object]:
+        document = original()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        if "Problem" not in schemas:
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(problem.pop("$defs", {}))
+            schemas["Problem"] = problem
+            schemas.pop("HTTPValidationError", None)
+            schemas.pop("ValidationError", None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        await asyncio.to_thread(upgrade, settings.database_url)
+    except PlatformError as error:
+        print(error.message, file=sys.stderr)
+        raise SystemExit(3) from None
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    storage.sweep(settings.upload_dir)
+    database = Database(settings.database_url)
+    database.check_file()
+    database.write(model_service.seed)
+    supervisor = Supervisor(settings, database)
+    app.state.database, app.state.supervisor = database, supervisor
+    app.state.stopping = threading.Event()
+    if settings.supervise:
+        supervisor.start()
+    guard = asyncio.create_task(_guard_database(app, database))
+    try:
+        yield
+    finally:
+        app.state.stopping.set()
+        guard.cancel()
+        with suppress(asyncio.CancelledError):
+            await guard
+        await asyncio.to_thread(supervisor.stop)
+        database.close()
+
+
+async def _guard_database(app: FastAPI, database: Database) -> None:
+    """A server on a deleted database would go on writing into a file that nobody can see: stop with a sentence."""
+    while True:
+        await asyncio.sleep(_DATABASE_CHECK_SECONDS)
+        try:
+            database.check_file()
+        except DatabaseGone as error:
+            print(error.message, file=sys.stderr, flush=True)
+            app.state.stopping.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+app = create_app()

@@ -1,0 +1,81 @@
+"""Wire shapes of experiments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from app.schemas.common import Body, Instant, ShortName, Text, Wire
+from app.schemas.run import Progress, RunError
+
+_ID = "01a20b4e-acbc-7f03-9d20-ccef5efd5345"
+
+
+class NewExperiment(Body):
+    """What to train: a base model, data, and how. Everything left out of `training_config` is resolved and shown."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "name": "Tickets to JSON",
+                "description": "",
+                "base_model_id": _ID,
+                "training_dataset_id": _ID,
+                "eval_dataset_id": None,
+                "training_config": {"learning_rate": 0.001, "epochs": 10, "batch_size": 32},
+                "executor": "auto",
+            }
+        },
+    )
+
+    name: ShortName
+    description: Text | None = None
+    goal: Text | None = None
+    base_model_id: str = Field(max_length=64)
+    training_dataset_id: str = Field(max_length=64)
+    eval_dataset_id: str | None = Field(default=None, max_length=64)
+    """Rows to score on; left out, a part of the training rows is held out."""
+    training_config: dict[str, Any] = Field(default_factory=dict)
+    """learning_rate, epochs, batch_size (examples per step) and the further hyperparameters."""
+    executor: str | None = Field(default=None, max_length=32)
+    """`auto`, `local` or `simulation`; left out, the service's default."""
+
+
+class ExperimentAnswer(Wire):
+    """An experiment in the list."""
+
+    id: str
+    name: str
+    status: str
+    """`created`, `running`, `completed`, `failed`, `cancelled`."""
+    base_model_id: str
+    training_dataset_id: str
+    created_at: Instant
+    executor: str
+    simulated: bool
+    """True where the numbers are made up."""
+    method: str
+    adapter: str
+    started_at: Instant | None
+    finished_at: Instant | None
+
+
+class ExperimentDetail(ExperimentAnswer):
+    """An experiment with everything that was resolved, and how far it is."""
+
+    description: str | None
+    goal: str | None
+    eval_dataset_id: str | None
+    training_config: dict[str, Any]
+    """As it runs: every hyperparameter, defaults included."""
+    resulting_model_id: str | None
+    executor_reason: str
+    seed: int
+    run_id: str | None
+    attempt: int | None
+    queue_position: int | None
+    warnings: list[str]
+    progress: Progress | None
+    error: RunError | None

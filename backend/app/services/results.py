@@ -1,0 +1,125 @@
+"""What a finished run becomes: its files first, then model, evaluation and status in one transaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from app.models import Artifact, Dataset, Evaluation, Experiment, Model, Run
+from app.models.columns import new_id
+from app.services import model as models
+from app.services import training
+from app.services.storage import sync_folder
+
+_CURVE = ("epochs", "train_loss", "val_loss")
+
+
+def store_artifacts(data_dir: Path, run: Run) -> Path:
+    """Move the run's artifacts out of its directory, because a model outlives its experiment. Safe to repeat."""
+    source = data_dir / "runs" / run.directory / "artifacts"
+    target = data_dir / "artifacts" / run.id
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir() and not target.exists():
+        source.rename(target)
+        sync_folder(target.parent)
+    return target
+
+
+def complete(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
+    """Register what the run made. The caller has stored the files and written the last event."""
+    if run.task == "pull":
+        if run.model_id is not None and payload.get("model"):
+            models.weights_pulled(session, model_id=run.model_id, marker=payload["model"])
+    else:
+        experiment = session.get(Experiment, run.experiment_id)
+        if experiment is not None:
+            model = _register(session, experiment, run, payload)
+            _evaluate(session, experiment, model, payload)
+            _register_artifacts(session, run, model, payload)
+            experiment.resulting_model_id = model.id
+    session.flush()
+    training.transition(session, run, "completed")
+
+
+def _register(session: Session, experiment: Experiment, run: Run, payload: Mapping[str, Any]) -> Model:
+    made: Mapping[str, Any] = payload.get("model") or {}
+    base = session.get(Model, experiment.base_model_id)
+    name = experiment.name
+    earlier = list(session.scalars(select(Model.version).where(Model.name == name, Model.model_type == "fine_tuned")))
+    session.execute(
+        update(Model).where(Model.name == name, Model.model_type == "fine_tuned").values(is_latest_version=False)
+    )
+    relative = str(made.get("path") or "")
+    folder = f"artifacts/{run.id}/{relative.removeprefix('artifacts/')}" if relative else None
+    details = {key: value for key, value in made.items() if key not in {"path", "format"}}
+    details |= {"training_config": experiment.training_config, "dataset_digests": _digests(session, experiment)}
+    model = Model(
+        id=new_id(),
+        name=name,
+        model_type="fine_tuned",
+        version=_next_version(earlier),
+        architecture=base.architecture if base else "transformer",
+        parameters_count=int(made.get("parameters_count") or (base.parameters_count if base else 0)),
+        base_model_id=experiment.base_model_id,
+        description=experiment.goal or experiment.description,
+        details=details | ({"task": (base.details or {}).get("task", "causal")} if base else {}),
+        weights_folder=None if experiment.simulated else folder,
+        weights_format=None if experiment.simulated else str(made.get("format")),
+        simulated=experiment.simulated,
+        experiment_id=experiment.id,
+    )
+    session.add(model)
+    session.flush()
+    return model
+
+
+def _next_version(earlier: list[str]) -> str:
+    numbers = [int(found.group()) for version in earlier if (found := re.match(r"\d+", version))]
+    return f"{max(numbers, default=0) + 1}.0"
+
+
+def _digests(session: Session, experiment: Experiment) -> dict[str, str]:
+    found = {}
+    for role, dataset_id in (("training", experiment.training_dataset_id), ("evaluation", experiment.eval_dataset_id)):
+        dataset = session.get(Dataset, dataset_id) if dataset_id else None
+        if dataset is not None:
+            found[role] = dataset.sha256
+    return found
+
+
+def _evaluate(session: Session, experiment: Experiment, model: Model, payload: Mapping[str, Any]) -> None:
+    found: Mapping[str, Any] | None = payload.get("evaluation")
+    if found is None:
+        return
+    shown = {"metrics", "loss_curve", "training_statistics"}
+    session.add(
+        Evaluation(
+            experiment_id=experiment.id,
+            model_id=model.id,
+            dataset_id=experiment.eval_dataset_id or experiment.training_dataset_id,
+            simulated=experiment.simulated,
+            metrics=dict(found.get("metrics") or {}),
+            loss_curve=dict(found.get("loss_curve") or {key: [] for key in _CURVE}),
+            training_statistics=dict(found.get("training_statistics") or {}),
+            details={key: value for key, value in found.items() if key not in shown},
+        )
+    )
+
+
+def _register_artifacts(session: Session, run: Run, model: Model, payload: Mapping[str, Any]) -> None:
+    for entry in payload.get("artifacts") or []:
+        session.add(
+            Artifact(
+                run_id=run.id,
+                model_id=model.id,
+                kind=str(entry["kind"])[:32],
+                path=f"artifacts/{run.id}/{str(entry['path']).removeprefix('artifacts/')}",
+                size_bytes=int(entry["size_bytes"]),
+                sha256=str(entry["sha256"]),
+            )
+        )
