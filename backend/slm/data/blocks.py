@@ -1,6 +1,6 @@
 """The bytes of a data file as UTF-8 blocks of whole lines: encodings, byte order marks, NULs, overlong lines.
 
-The floor below `formats`: it knows lines, not records. A block is about a quarter of a megabyte, so that memory does
+The floor below `formats`: it knows lines, not records. A block is 128 KiB, so that memory does
 not grow with the file and the work per line is done by C code on a whole block at a time.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-BLOCK_BYTES = 256 * 1024
+BLOCK_BYTES = 128 * 1024
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NOT_TEXT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
 """Codecs of Python that are not how a data file is written, or that would alter its text."""
@@ -47,28 +47,35 @@ def checked_encoding(name: str | None) -> str | None:
     return None if found in ("utf-8", "utf-8-sig") else found
 
 
-def line_blocks(path: Path, encoding: str | None, *, carriage_returns: bool) -> Iterator[tuple[int, bytes]]:
-    """(number of the first line, whole lines as UTF-8), without a byte order mark; the last may lack its line end.
+class LineBlocks:
+    """The file as blocks of whole UTF-8 lines, without a byte order mark; the last line may lack its end.
 
-    `carriage_returns` counts a lone CR as a line end, as `csv` does. A line that grows beyond 16 MiB raises.
-    The bytes are not checked to be UTF-8 where no `encoding` is given; `sound_text` or the JSON parser does that.
+    `carriage_returns` takes a lone CR as a line end too, as `csv` does. Whoever reads keeps `line` at the number of the
+    first line of the coming block, so that lines are counted once, where it costs least. A line that grows beyond
+    16 MiB raises. Bytes are not checked to be UTF-8 where no `encoding` is given; `sound_text` or the JSON parser does.
     """
-    line, rest = 1, b""
-    for chunk in utf8_chunks(path, encoding):
-        content = rest + chunk
-        cut = content.rfind(b"\n") + 1
-        if not cut and carriage_returns:
-            cut = content.rfind(b"\r", 0, len(content) - 1) + 1
-        if not cut:
-            if len(content) > MAX_RECORD_BYTES:
-                raise too_long(line)
-            rest = content
-            continue
-        yield line, content[:cut]
-        line += line_ends(content[:cut]) if carriage_returns else content.count(b"\n", 0, cut)
-        rest = content[cut:]
-    if rest:
-        yield line, rest
+
+    def __init__(self, path: Path, encoding: str | None, *, carriage_returns: bool) -> None:
+        self.line = 1
+        self._chunks = utf8_chunks(path, encoding)
+        self._carriage_returns = carriage_returns
+
+    def __iter__(self) -> Iterator[bytes]:
+        rest = b""
+        for chunk in self._chunks:
+            content = rest + chunk
+            cut = content.rfind(b"\n") + 1
+            if not cut and self._carriage_returns:
+                cut = content.rfind(b"\r", 0, len(content) - 1) + 1
+            if not cut:
+                if len(content) > MAX_RECORD_BYTES:
+                    raise too_long(self.line)
+                rest = content
+                continue
+            rest = content[cut:]
+            yield content[:cut]
+        if rest:
+            yield rest
 
 
 def too_long(line: int) -> BrokenSyntax:

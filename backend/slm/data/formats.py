@@ -24,8 +24,8 @@ from slm.data.blocks import (
     BLOCK_BYTES,
     MAX_RECORD_BYTES,
     BrokenSyntax,
+    LineBlocks,
     checked_encoding,
-    line_blocks,
     sound_text,
     too_long,
     utf8_chunks,
@@ -117,7 +117,7 @@ def iter_records(path: Path, file_format: FileFormat, *, encoding: str | None = 
 
 
 def iter_blocks(path: Path, file_format: FileFormat, *, encoding: str | None = None) -> Iterator[Block]:
-    """The same records in blocks of about a quarter of a megabyte (a longer record makes a longer block)."""
+    """The same records in blocks of about 128 KiB (a longer record makes a longer block)."""
     encoding = checked_encoding(encoding)
     if file_format is FileFormat.CSV:
         yield from _csv_blocks(path, encoding)
@@ -128,39 +128,40 @@ def iter_blocks(path: Path, file_format: FileFormat, *, encoding: str | None = N
 
 
 class _CsvFeed:
-    """Lines for `csv.reader`; `loaded` turns true when a new block of the file was opened."""
+    """A file's lines through `csv.reader`; `loaded` turns true when a new block of the file was opened."""
 
     def __init__(self, path: Path, encoding: str | None) -> None:
-        self._blocks = line_blocks(path, encoding, carriage_returns=True)
+        self._blocks = LineBlocks(path, encoding, carriage_returns=True)
         self.loaded = False
-        self.record_line = 1
         self.fed = 0
+        self.record_line = 1
+        lines: Iterator[str] = chain.from_iterable(self._texts())
+        self.first = next(lines, "")
+        self.reader = csv.reader(chain((self.first,), lines), strict=True, delimiter=_delimiter(self.first))
 
-    def texts(self) -> Iterator[io.StringIO]:
-        for line, block in self._blocks:
+    def _texts(self) -> Iterator[io.StringIO]:
+        for block in self._blocks:
             if self.fed > MAX_RECORD_BYTES:
                 raise _never_closed(self.record_line)
             self.loaded = True
             self.fed += len(block)
-            text, broken = sound_text(block, line)
+            text, broken = sound_text(block, self._blocks.line)
             yield io.StringIO(text, newline="")
             if broken is not None:
                 raise broken
+            self._blocks.line = self.reader.line_num + 1
 
 
 def _csv_blocks(path: Path, encoding: str | None) -> Iterator[Block]:
     csv.field_size_limit(MAX_RECORD_BYTES)
     feed = _CsvFeed(path, encoding)
-    lines: Iterator[str] = chain.from_iterable(feed.texts())
-    first = next(lines, None)
-    if first is None:
+    if not feed.first:
         return
-    if not first.strip():
+    if not feed.first.strip():
         raise BrokenSyntax("Line 1 is empty; a CSV file starts with a line of column names.", 1)
-    reader = csv.reader(chain((first,), lines), strict=True, delimiter=_delimiter(first))
     try:
-        names = _header(next(reader))
-        yield from _csv_rows(reader, feed, names)
+        names = _header(next(feed.reader))
+        yield from _csv_rows(feed.reader, feed, names)
     except csv.Error as error:
         raise _csv_error(str(error), feed.record_line) from None
 
@@ -220,11 +221,13 @@ def _header(names: list[str]) -> tuple[str, ...]:
 
 
 def _jsonl_blocks(path: Path, encoding: str | None) -> Iterator[Block]:
-    for first, block in line_blocks(path, encoding, carriage_returns=False):
+    blocks = LineBlocks(path, encoding, carriage_returns=False)
+    for block in blocks:
         raws = block.split(b"\n")
         if not raws[-1]:
             raws.pop()
-        lines: Sequence[int] = range(first, first + len(raws))
+        lines: Sequence[int] = range(blocks.line, blocks.line + len(raws))
+        blocks.line += len(raws)
         if len(block) > MAX_RECORD_BYTES:
             for line, raw in zip(lines, raws, strict=True):
                 if len(raw) > MAX_RECORD_BYTES:

@@ -122,9 +122,9 @@ class _Survey:
             self.detector.see(group.names, len(group.index))
             self.filled += filled_rows(group)
             self.duplicates.add(row_hashes(group))
-            for name, column, is_text in zip(group.names, group.columns, group.is_text, strict=True):
+            for place, name in enumerate(group.names):
                 if name in self.columns:
-                    self.characters[name] += sum(map(len, column if is_text else _only_text(column)))
+                    self.characters[name] += sum(group.lengths(place))
         if odd:
             if block.names is not None:
                 self._name(block.names)
@@ -147,10 +147,6 @@ class _Survey:
         if self.filled == 0:
             counted = "The only row is" if self.rows == 1 else f"All {self.rows} rows are"
             raise NoUsableRow(f"{counted} without content. Fill at least one and upload the file again.")
-
-
-def _only_text(column: Any) -> list[str]:
-    return [value for value in column if isinstance(value, str)]
 
 
 def _odd_content(row: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, repeat
 from operator import add, gt, itemgetter, sub
@@ -45,6 +46,7 @@ class Group:
         self.names, self.columns, self.index = names, columns, index
         self.is_text = [all_text or set(map(type, column)) == {str} for column in columns]
         self._full: dict[int, bool] = {}
+        self._lengths: dict[int, list[int]] = {}
 
     def place(self, name: str | None) -> int | None:
         return self.names.index(name) if name in self.names else None
@@ -57,6 +59,19 @@ class Group:
         if place not in self._full:
             self._full[place] = self.is_text[place] and all(map(str.strip, self.columns[place]))
         return self._full[place]
+
+    def lengths(self, place: int) -> list[int]:
+        """Of the texts in this column; nothing else is counted."""
+        if place not in self._lengths:
+            column = self.columns[place]
+            texts = column if self.is_text[place] else [value for value in column if isinstance(value, str)]
+            self._lengths[place] = list(map(len, texts))
+        return self._lengths[place]
+
+    def lists(self, name: str) -> Sequence[list[Any]] | None:
+        """The column, where every cell of it is a list of something."""
+        column = self.column(name)
+        return column if column is not None and set(map(type, column)) == {list} and all(column) else None
 
 
 def grouped(block: Block) -> tuple[list[Group], list[int]]:
@@ -114,6 +129,9 @@ def odd_hash(row: Any) -> int | None:
 
 
 def _hashable(column: Sequence[Any]) -> Sequence[Any]:
+    if str not in set(map(type, column)):
+        with suppress(orjson.JSONEncodeError):
+            return list(zip(map(orjson.dumps, column, repeat(None), repeat(orjson.OPT_SORT_KEYS)), strict=False))
     return [value if type(value) is str else (_as_bytes(value),) for value in column]
 
 
@@ -130,7 +148,7 @@ def has_content(value: Any) -> bool:
 
 def filled_rows(group: Group) -> int:
     """How many rows have content in any field."""
-    if any(map(group.full, range(len(group.columns)))):
+    if any(map(group.full, range(len(group.columns)))) or any(map(group.lists, group.names)):
         return len(group.index)
     return sum(any(map(has_content, row)) for row in zip(*group.columns, strict=True))
 
@@ -217,41 +235,38 @@ class Tally:
         }
         return self.kind in measure and measure[self.kind](group)
 
-    def _texts(self, group: Group, role: str) -> Sequence[str] | None:
-        """The role's column where every cell of it is text with content."""
+    def _full_column(self, group: Group, role: str) -> int | None:
+        """Where the role's column stands, if every cell of it is text with content."""
         place = group.place(self.mapping[role])
-        return group.columns[place] if place is not None and group.full(place) else None
+        return place if place is not None and group.full(place) else None
 
     def _text_column(self, group: Group) -> bool:
-        texts = self._texts(group, "text")
-        if texts is None:
+        text = self._full_column(group, "text")
+        if text is None:
             return False
-        lengths = list(map(len, texts))
-        self._measured(lengths, sum(lengths))
+        self._measured(group.lengths(text), sum(group.lengths(text)))
         return True
 
     def _label_columns(self, group: Group) -> bool:
-        texts = self._texts(group, "text")
-        column = group.column(self.mapping["label"])
-        if texts is None or column is None:
+        text, place = self._full_column(group, "text"), group.place(self.mapping["label"])
+        if text is None or place is None:
             return False
+        column = group.columns[place]
         if set(map(type, column)) == {int}:
-            column = list(map(str, column))
-        elif set(map(type, column)) != {str}:
+            labels = list(map(str, column))
+        elif group.full(place):
+            labels = list(map(str.strip, column))
+        else:
             return False
-        labels = list(map(str.strip, column))
-        if not all(labels):
-            return False
-        self._measured(list(map(len, texts)), sum(map(len, labels)))
+        self._measured(group.lengths(text), sum(map(len, labels)))
         self._labelled(labels)
         return True
 
     def _pair_columns(self, group: Group) -> bool:
-        prompts, completions = self._texts(group, "prompt"), self._texts(group, "completion")
-        if prompts is None or completions is None:
+        prompt, completion = self._full_column(group, "prompt"), self._full_column(group, "completion")
+        if prompt is None or completion is None:
             return False
-        completion_lengths = list(map(len, completions))
-        lengths = list(map(add, map(len, prompts), completion_lengths))
+        lengths = list(map(add, group.lengths(prompt), group.lengths(completion)))
         for role, joint in (("input", 2), ("system", 0)):
             place = group.place(self.mapping.get(role))
             if place is not None:
@@ -259,21 +274,21 @@ class Tally:
                     return False
                 extra = [len(text) + joint if text.strip() else 0 for text in group.columns[place]]
                 lengths = list(map(add, lengths, extra))
-        self._measured(lengths, sum(completion_lengths))
+        self._measured(lengths, sum(group.lengths(completion)))
         return True
 
     def _message_columns(self, group: Group) -> bool:
-        column = group.column(self.mapping["messages"])
-        if column is None or set(map(type, column)) != {list} or not all(column):
+        column = group.lists(self.mapping["messages"])
+        if column is None:
             return False
         turns = list(chain.from_iterable(column))
         # Two keys a message: then neither tool calls nor weights can be there.
         if set(map(type, turns)) != {dict} or set(map(len, turns)) != {2}:
             return False
-        keys = ("role", "content") if "role" in turns[0] else ("from", "value")
+        role, text = ("role", "content") if "role" in turns[0] else ("from", "value")
         try:
-            speakers, contents = zip(*map(itemgetter(*keys), turns), strict=True)
-            speaks = list(map(_ASSISTANT.__getitem__, speakers))
+            speaks = list(map(_ASSISTANT.__getitem__, map(itemgetter(role), turns)))
+            contents = list(map(itemgetter(text), turns))
         except (KeyError, TypeError):  # other keys, or a role that is unknown, oddly spelled or no text
             return False
         if set(map(type, contents)) != {str} or not all(map(str.strip, contents)):
