@@ -8,7 +8,7 @@ RunFailure
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class RunFailure(Exception):
         self.message = message
         self.hint = hint or self.reason.hint
 
-    def as_event(self) -> dict[str, object]:
+    def as_event(self) -> dict[str, Any]:
         """The payload of a `failed` event."""
         return {
             "code": self.reason.code,
@@ -94,7 +94,7 @@ class RunFailure(Exception):
         }
 
 
-class Cancelled(Exception):  # noqa: N818 - an outcome, not an error
+class Cancelled(Exception):
     """The run was asked to stop by its cancel marker."""
 
     def __init__(self, *, step: int = 0, checkpoint: str | None = None) -> None:
@@ -103,5 +103,5 @@ class Cancelled(Exception):  # noqa: N818 - an outcome, not an error
         self.checkpoint = checkpoint
 
 
-class Interrupted(Exception):  # noqa: N818 - an outcome, not an error
+class Interrupted(Exception):
     """SIGTERM without a cancel marker: the system wants the process gone; another attempt resumes."""

@@ -10,12 +10,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from slm.errors import Cancelled, Interrupted
 
 EVENTS, LOCK, CANCEL, LOG, SPEC = "events.jsonl", "run.lock", "cancel", "stdout.log", "run.json"
 TERMINAL = frozenset({"finished", "cancelled", "failed"})
@@ -37,7 +40,7 @@ class RunLock:
         self.path = directory / LOCK
         self._fd: int | None = None
 
-    def acquire(self, *, attempt: int) -> bool:
+    def acquire(self) -> bool:
         """Take the lock without waiting; False where another process holds it."""
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -45,10 +48,16 @@ class RunLock:
         except BlockingIOError:
             os.close(fd)
             return False
-        os.ftruncate(fd, 0)
-        os.write(fd, json.dumps({"pid": os.getpid(), "attempt": attempt, "started_at": now()}).encode())
         self._fd = fd
+        self.note(attempt=0)
         return True
+
+    def note(self, *, attempt: int) -> None:
+        """Write who holds the lock, for `lock_holder`; attempt 0 until `run.json` is read."""
+        assert self._fd is not None
+        content = json.dumps({"pid": os.getpid(), "attempt": attempt, "started_at": now()}).encode()
+        os.pwrite(self._fd, content, 0)
+        os.ftruncate(self._fd, len(content))
 
     def release(self) -> None:
         if self._fd is not None:
@@ -88,9 +97,11 @@ class EventLog:
         self.seq = last_seq(self.path)
         self._last_beat = 0.0
 
-    def append(self, type_: str, *, durable: bool = False, **payload: Any) -> Event:
+    def append(
+        self, type_: str, *, durable: bool = False, payload: dict[str, Any] | None = None, **fields: Any
+    ) -> Event:
         """Write one numbered event. Raises `OSError` (a full disk) after cutting what was half written."""
-        event: Event = {"seq": self.seq + 1, "attempt": self.attempt, "type": type_, "time": now(), **payload}
+        event: Event = {"seq": self.seq + 1, "attempt": self.attempt, "type": type_, "time": now(), **(payload or {}), **fields}
         self._write(event)
         if durable or type_ in TERMINAL:
             os.fsync(self._fd)
@@ -198,6 +209,28 @@ def cancel_requested(directory: Path) -> dict[str, Any] | None:
     except ValueError:
         return {"save": True}
     return marker if isinstance(marker, dict) else {"save": True}
+
+
+class Stop:
+    """Whether the run should end: its cancel marker, or SIGTERM. Asked at safe points, never in the middle of a step."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._terminated = False
+
+    def listen(self) -> None:
+        """Turn SIGTERM into an answer of `check`."""
+        signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, _signum: int, _frame: object) -> None:
+        self._terminated = True
+
+    def check(self) -> None:
+        """Raises `Cancelled` where the marker is there, else `Interrupted` after SIGTERM."""
+        if cancel_requested(self._directory) is not None:
+            raise Cancelled
+        if self._terminated:
+            raise Interrupted
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -28,7 +28,7 @@ def fetch_from_hub(
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     _require_reachable(endpoint)
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
     constants.HF_HUB_OFFLINE = False
@@ -52,7 +52,7 @@ def fetch_from_hub(
     except errors.RepositoryNotFoundError:
         message = f"There is no model {source.hub} at {_host(endpoint)}, or it is private and HF_TOKEN is not set."
         raise RunFailure("source_not_found", message) from None
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx.HTTPError) as error:
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx2.HTTPError) as error:
         message = f"The download of {source.hub} from {_host(endpoint)} broke off: {type(error).__name__}."
         raise RunFailure("offline", message) from None
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
-from types import FrameType
 
 from pydantic import ValidationError
 
 from slm.errors import Cancelled, Interrupted, RunFailure
-from slm.events import EVENTS, EventLog, RunLock, terminal_event
+from slm.events import EVENTS, EventLog, RunLock, Stop, terminal_event
 from slm.spec import PullSpec, TrainSpec, load_spec
 
 FINISHED, FAILED, CANCELLED, TEMPORARY = 0, 1, 3, 75
@@ -27,7 +25,7 @@ def main(directory: Path) -> int:
     """Run one attempt to its end; returns the exit code. Everything that can be known of it is in the log."""
     _quiet_environment()
     lock = RunLock(directory)
-    if not lock.acquire(attempt=0):
+    if not lock.acquire():
         return TEMPORARY
     try:
         try:
@@ -35,6 +33,7 @@ def main(directory: Path) -> int:
         except (OSError, ValidationError) as error:
             print(f"run.json cannot be read: {error}", file=sys.stderr)
             return FAILED
+        lock.note(attempt=spec.attempt)
         ended = terminal_event(directory / EVENTS, attempt=spec.attempt)
         if ended is not None:
             return {"finished": FINISHED, "cancelled": CANCELLED}.get(str(ended["type"]), FAILED)
@@ -48,16 +47,17 @@ def main(directory: Path) -> int:
 
 
 def _carry_out(spec: object, directory: Path, log: EventLog) -> int:
-    signal.signal(signal.SIGTERM, _interrupt)
+    stop = Stop(directory)
+    stop.listen()
     try:
         if isinstance(spec, TrainSpec):
             from slm.train import train
 
-            train(spec, directory, log)
+            train(spec, directory, log, stop)
         elif isinstance(spec, PullSpec):
             from slm.weights import run_pull
 
-            run_pull(spec, directory, log)
+            run_pull(spec, log, stop)
         else:
             raise RunFailure("spec_invalid", "run.json asks for a simulation, which needs no process.")
     except Cancelled as outcome:
@@ -65,11 +65,11 @@ def _carry_out(spec: object, directory: Path, log: EventLog) -> int:
         return CANCELLED
     except Interrupted:
         failure = RunFailure("interrupted", "The process was asked to stop (SIGTERM) without a recorded cancel.")
-        log.append("failed", **failure.as_event())
+        log.append("failed", payload=failure.as_event())
         return TEMPORARY
     except Exception as error:  # noqa: BLE001 - the top of the process: every reason must reach the log
         traceback.print_exc()
-        log.append("failed", **_failure(error).as_event())
+        log.append("failed", payload=_failure(error).as_event())
         return FAILED
     return FINISHED
 
@@ -86,10 +86,6 @@ def _failure(error: Exception) -> RunFailure:
     if "No space left on device" in text:
         return RunFailure("disk_full", "The disk is full; the run could not write its files.")
     return RunFailure("unexpected", f"{type(error).__name__}: {text[:500] or 'no message'}")
-
-
-def _interrupt(_signum: int, _frame: FrameType | None) -> None:
-    raise Interrupted
 
 
 def _quiet_environment() -> None:

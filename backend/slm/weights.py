@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from slm.errors import Cancelled, RunFailure
-from slm.events import EventLog, cancel_requested, write_atomic
+from slm.errors import Cancelled, Interrupted, RunFailure
+from slm.events import EventLog, Stop, write_atomic
 from slm.hub import fetch_from_hub
 from slm.spec import WEIGHTS_MARKER, FolderSource, HubSource, PullSpec, WheelSource
 
@@ -32,12 +32,11 @@ Beat = Callable[[int, int], None]
 """Called with (bytes done, bytes in all; 0 where unknown); raises `Cancelled` when the run was asked to stop."""
 
 
-def run_pull(spec: PullSpec, directory: Path, log: EventLog) -> None:
-    """Carry out a pull. Raises `RunFailure` or `Cancelled`; on return the log ends with `finished`."""
+def run_pull(spec: PullSpec, log: EventLog, stop: Stop) -> None:
+    """Carry out a pull. Raises `RunFailure`, `Cancelled` or `Interrupted`; on return the log ends with `finished`."""
 
     def beat(done: int, total: int) -> None:
-        if cancel_requested(directory) is not None:
-            raise Cancelled
+        stop.check()
         log.beat(phase, done=done, total=total)
 
     destination = Path(spec.destination)
@@ -54,7 +53,9 @@ def run_pull(spec: PullSpec, directory: Path, log: EventLog) -> None:
                 if (gguf := _gguf_to_convert(working)) is not None:
                     phase = "converting"
                     log.append("phase", phase=phase)
-                    log.append("warned", code="dequantised", message=_note(spec) or "Weights were de-quantised from GGUF.")
+                    log.append(
+                        "warned", code="dequantised", message=_note(spec) or "Weights were de-quantised from GGUF."
+                    )
                     _dequantise(gguf, working)
                 marker = _describe(working, spec, beat)
                 _publish(working, destination, marker)
@@ -132,7 +133,7 @@ def _fetch_wheel(source: WheelSource, working: Path, beat: Beat) -> None:
         except subprocess.TimeoutExpired:
             try:
                 beat(_folder_bytes(downloads), source.download_bytes)
-            except Cancelled:
+            except (Cancelled, Interrupted):
                 process.kill()
                 process.communicate()
                 raise
