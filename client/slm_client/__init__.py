@@ -1,0 +1,97 @@
+"""The typed client of the SLM Training Platform.
+
+from slm_client import Client
+
+with Client() as client:
+    tickets = client.datasets.upload("tickets.csv")
+    base = client.models.list(model_type="base")[0]
+    experiment = client.experiments.create("Tickets", base_model_id=base.id, training_dataset_id=tickets.id)
+    print(client.experiments.wait(experiment.id).status)
+"""
+
+from slm_client.answers import (
+    ENDED,
+    Answer,
+    Checkpoint,
+    Curve,
+    Dataset,
+    DatasetDetail,
+    Evaluation,
+    EvaluationDetail,
+    Event,
+    Executor,
+    Experiment,
+    ExperimentDetail,
+    Fault,
+    Faults,
+    Log,
+    Model,
+    ModelDetail,
+    Progress,
+    Row,
+    Run,
+    RunError,
+    Sample,
+    System,
+)
+from slm_client.client import DEFAULT_URL, Client
+from slm_client.errors import (
+    ApiError,
+    BadRequest,
+    Conflict,
+    FieldError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    NotTheService,
+    ServiceFault,
+    ServiceUnreachable,
+    SlmError,
+    StorageFull,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+
+__all__ = [
+    "DEFAULT_URL",
+    "ENDED",
+    "Answer",
+    "ApiError",
+    "BadRequest",
+    "Checkpoint",
+    "Client",
+    "Conflict",
+    "Curve",
+    "Dataset",
+    "DatasetDetail",
+    "Evaluation",
+    "EvaluationDetail",
+    "Event",
+    "Executor",
+    "Experiment",
+    "ExperimentDetail",
+    "Fault",
+    "Faults",
+    "FieldError",
+    "Forbidden",
+    "Invalid",
+    "Log",
+    "Model",
+    "ModelDetail",
+    "NotFound",
+    "NotTheService",
+    "Progress",
+    "Row",
+    "Run",
+    "RunError",
+    "Sample",
+    "ServiceFault",
+    "ServiceUnreachable",
+    "SlmError",
+    "StorageFull",
+    "System",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+]
