@@ -1,238 +1,335 @@
-"""The scorecard: base and tuned model on the same untouched rows, with intervals and a verdict that can say no.
+"""Scorecards: what a model could do before and after training, on the same held-out rows, with intervals.
 
-The base is scored after the training, so that the first step comes at once. Intervals are paired bootstrap
-percentiles (Efron & Tibshirani 1993, ch. 13): the same resampled rows for base and tuned, so that the difference is
-judged row by row.
+Called by `slm.train` once training is done (so that the first step comes at once), and of use alone. The base is the
+tuned model with its adapter switched off, or a second load where all weights were trained. Nothing here is estimated:
+each number is counted over rows, and the card says how many and how they were chosen.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from slm import answers, generate
-from slm.data.batches import Padding, Rows, sample_rows
-from slm.data.render import Rendered, Renderer
-from slm.methods import METHODS
-from slm.spec import Hyperparameters
+from slm.data.render import IGNORED, Rendered
+from slm.errors import RunFailure
+from slm.events import write_atomic
+from slm.generate import Sampling, generate
+from slm.metrics import Scores, Tally, answer_tallies, interval, intervals, score_answers, verdict
+from slm.spec import Adapter, Hyperparameters
 
-RESAMPLES = 2000
-SCORING_BATCH = 8
-SHOTS = 4
+LOGITS = 48_000_000
+"""Most logits held at once while scoring loss (200 MB in float32)."""
+LOSS_ROWS = 16
+ANSWER_WORK = 6
+"""What answering one row costs, in rows scored for loss; only shapes the progress shown."""
+FEW_SHOT_CONTEXT = 4096
+
 Report = Callable[[str, int, int], None]
-"""(phase, rows done, rows in all): a sign of life; raises to stop."""
 
 
-@dataclass
-class Scored:
-    """One model's scores, one entry a row. Teacher-forced ones for every row, answers for the generated ones."""
+@dataclass(frozen=True)
+class RowLoss:
+    """Summed negative log-likelihood over the learned tokens of one row, how many, and how many were ranked first."""
 
-    loss: np.ndarray
-    tokens: np.ndarray
-    correct: np.ndarray
-    outputs: list[str] = field(default_factory=list)
-    scores: list[dict[str, float]] = field(default_factory=list)
+    loss: float
+    tokens: int
+    correct: int
 
 
-def held_out_loss(
-    model: Any, tokenizer: Any, rows: Sequence[Rendered], config: Hyperparameters, report: Callable[[int], None]
-) -> float:
-    """Mean loss in nats per learned token over `rows`."""
-    scored = teacher_forced(model, tokenizer, rows, config, report)
-    return float(scored.loss.sum() / scored.tokens.sum())
+@dataclass(frozen=True)
+class _Passes:
+    """The rows that a scorecard looks at, and how they are answered."""
 
-
-def teacher_forced(
-    model: Any, tokenizer: Any, rows: Sequence[Rendered], config: Hyperparameters, report: Callable[[int], None]
-) -> Scored:
-    """Loss and token accuracy of each row, given the right tokens before each."""
-    method, data, collate = METHODS[config.method], Rows(rows), Padding(tokenizer.pad_token_id)
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    order = sorted(range(len(rows)), key=lambda number: len(rows[number].input_ids))
-    columns = np.zeros((3, len(rows)))
-    for start in range(0, len(order), SCORING_BATCH):
-        chosen = order[start : start + SCORING_BATCH]
-        inputs = {key: value.to(device) for key, value in collate([data[number] for number in chosen]).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            found = method.score(model, inputs)
-        columns[:, chosen] = np.stack([found.loss.numpy(), found.tokens.numpy(), found.correct.numpy()])
-        report(start + len(chosen))
-    if was_training:
-        model.train()
-    return Scored(columns[0], columns[1], columns[2])
+    scored: list[Rendered]
+    answered: list[Rendered]
+    available: int
+    sampling: Sampling
 
 
 def scorecard(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[Rendered],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rendered: Sequence[Rendered],
     *,
     config: Hyperparameters,
-    base: Callable[[Any], AbstractContextManager[Any]],
+    adapter: Adapter,
+    base_loader: Callable[[], PreTrainedModel],
     report: Report,
+    check: Callable[[], None],
     samples_path: Path,
-    shots: Sequence[Rendered] = (),
+    shots: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """Score tuned and base model on at most `eval_max_rows` of `rows`; writes the answers to `samples_path`.
+    """The evaluation part of a `finished` event, without curves; writes `samples_path` (JSON lines).
 
-    `base(model)` gives the base model for a while; `shots` are training rows for the few-shot baseline.
+    `shots` are (prompt, completion) pairs of the *training* data: the base is then also asked with them as examples,
+    which is the fair question whether training was needed. `report(phase, done, total)` is called at each batch and
+    decoded token, `check()` may raise to stop. Raises `ValueError` for no rows, `RunFailure` where a loss is NaN.
     """
-    chosen = sample_rows(rows, config.eval_max_rows, config.seed)
-    asked = [n for n, row in enumerate(chosen) if row.expected is not None and row.prompt_ids]
-    asked = sample_rows(asked, config.generate_max_rows, config.seed)
-    as_json = bool(asked) and all(answers.as_object(chosen[n].expected or "") is not None for n in asked)
-    limit = _answer_limit(tokenizer, [chosen[n] for n in asked], config)
+    passes = _choose(tokenizer, rendered, config)
+    if not passes.scored:
+        raise ValueError("There are no held-out rows to score.")
+    few_shot = _few_shot_prompts(tokenizer, model, passes, shots)
+    progress = _Progress(report, check, passes, with_shots=few_shot is not None)
+    was_training = model.training
+    model.eval()
+    outputs: dict[str, list[str]] = {}
+    try:
+        tuned_losses, outputs["tuned"] = _examine(model, tokenizer, passes, progress)
+        with _base(model, adapter, base_loader) as base:
+            base_losses, outputs["base"] = _examine(base, tokenizer, passes, progress)
+            if few_shot is not None:
+                outputs["few_shot"] = generate(
+                    base, tokenizer, few_shot, sampling=passes.sampling, tick=progress.tick()
+                )
+    finally:
+        model.train(was_training)
+    expected = [row.expected or "" for row in passes.answered]
+    scores = {name: score_answers(expected, texts) for name, texts in outputs.items()}
+    tuned = loss_tallies(tuned_losses) | answer_tallies(scores["tuned"])
+    card = compare(loss_tallies(base_losses) | answer_tallies(scores["base"]), tuned, seed=config.seed)
+    card |= _provenance(passes, config.seed)
+    card["verdict"] = verdict(card, rows=len(passes.scored), answered=len(passes.answered))
+    if "few_shot" in scores:
+        shown = baseline(answer_tallies(scores["few_shot"]), tuned, seed=config.seed)
+        card["baselines"] = {"few_shot": {"examples": len(shots)} | shown}
+    _write_samples(samples_path, tokenizer, passes.answered, outputs, scores)
+    return card
 
-    def force(current: Any, who: str) -> Scored:
-        return teacher_forced(current, tokenizer, chosen, config, lambda n: report(f"scoring {who}", n, len(chosen)))
 
-    def ask(current: Any, who: str, scored: Scored, prompts: list[list[int]]) -> None:
-        def progress(done: int) -> None:
-            report(f"answering {who}", done, len(asked))
-
-        scored.outputs = generate.answers(current, tokenizer, prompts, max_new_tokens=limit, progress=progress)
-        pairs = zip((chosen[n].expected or "" for n in asked), scored.outputs, strict=True)
-        scored.scores = [answers.score(expected, output, as_json=as_json) for expected, output in pairs]
-
-    direct = [chosen[n].prompt_ids for n in asked]
-    tuned = force(model, "tuned")
-    ask(model, "tuned", tuned, direct)
-    few_shot: Scored | None = None
-    with base(model) as untrained:
-        plain = force(untrained, "base")
-        ask(untrained, "base", plain, direct)
-        prompts = _few_shot_prompts(tokenizer, [chosen[n] for n in asked], shots, config)
-        if prompts is not None:
-            few_shot = Scored(plain.loss, plain.tokens, plain.correct)
-            ask(untrained, "few-shot", few_shot, prompts)
-    _write_samples(samples_path, [chosen[n] for n in asked], plain, tuned, few_shot)
-    card = _card(plain, tuned, seed=config.seed)
-    if few_shot is not None:
-        found = _card(few_shot, tuned, seed=config.seed)
-        kept = [key for key in found["base_metrics"] if key in _answer_keys(few_shot)]
-        card["baselines"] = {
-            "few_shot": {
-                "examples": min(SHOTS, len(shots)),
-                "metrics": {key: found["base_metrics"][key] for key in kept},
-                "intervals": {key: found["intervals"][key]["base"] for key in kept},
-            }
-        }
-    how = (
-        "all held-out rows"
-        if len(chosen) == len(rows)
-        else f"{len(chosen)} of {len(rows)} held-out rows, drawn by seed"
-    )
+def compare(base: dict[str, Tally], tuned: dict[str, Tally], *, seed: int) -> dict[str, Any]:
+    """`metrics`, `base_metrics` and `intervals` (base, tuned, difference) of models scored on the same rows."""
     return {
-        **card,
-        "rows_scored": len(chosen),
-        "rows_available": len(rows),
-        "rows_generated": len(asked),
-        "rows_chosen": how,
-        "verdict": verdict(card["intervals"], card["base_metrics"], card["metrics"]),
+        "metrics": {name: tally.value for name, tally in tuned.items()},
+        "base_metrics": {name: tally.value for name, tally in base.items()},
+        "intervals": {name: intervals(base[name], tuned[name], seed=seed) for name in tuned},
     }
 
 
-def _answer_limit(tokenizer: Any, rows: Sequence[Rendered], config: Hyperparameters) -> int:
-    """Long enough for the longest expected answer and a quarter more; whoever rambles on is cut there."""
-    longest = max((len(tokenizer(row.expected)["input_ids"]) for row in rows), default=1)
-    return max(1, min(config.max_new_tokens, longest + longest // 4 + 4))
+def baseline(other: dict[str, Tally], tuned: dict[str, Tally], *, seed: int) -> dict[str, Any]:
+    """Another way to answer the same rows: its metrics, their intervals, and those of (tuned − it)."""
+    return {
+        "metrics": {name: tally.value for name, tally in other.items()},
+        "intervals": {name: interval(tally, seed=seed) for name, tally in other.items()},
+        "differences": {name: intervals(tally, tuned[name], seed=seed)["difference"] for name, tally in other.items()},
+    }
+
+
+def loss_tallies(rows: Sequence[RowLoss]) -> dict[str, Tally]:
+    """Loss is the mean over learned tokens, not over rows; perplexity is e to it."""
+    losses, tokens = [row.loss for row in rows], [float(row.tokens) for row in rows]
+    return {
+        "loss": Tally.of(losses, tokens),
+        "perplexity": Tally.of(losses, tokens, exponential=True),
+        "token_accuracy": Tally.of([float(row.correct) for row in rows], tokens),
+    }
+
+
+def _choose(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[Rendered], config: Hyperparameters) -> _Passes:
+    """Seeded samples where there are more rows than the caps allow; the answered rows are among the scored ones."""
+    generator = random.Random(config.seed)
+    scored = _sample(generator, [row for row in rendered if row.learned], config.eval_max_rows)
+    answerable = [row for row in scored if row.expected is not None and row.prompt_ids]
+    answered = _sample(generator, answerable, config.generate_max_rows)
+    longest = max((len(tokenizer(row.expected)["input_ids"]) for row in answered), default=0)
+    # Half as long again as the longest expected answer: who has not stopped by then has not answered as asked.
+    limit = min(config.max_new_tokens, longest + max(8, longest // 2))
+    return _Passes(scored, answered, len(rendered), Sampling(max(1, limit)))
+
+
+def _sample(generator: random.Random, rows: list[Rendered], most: int) -> list[Rendered]:
+    if len(rows) <= most:
+        return rows
+    return [rows[index] for index in sorted(generator.sample(range(len(rows)), most))]
+
+
+def _provenance(passes: _Passes, seed: int) -> dict[str, Any]:
+    """How many rows, how chosen, how long an answer could be."""
+    everything = len(passes.scored) == passes.available
+    return {
+        "rows_scored": len(passes.scored),
+        "rows_answered": len(passes.answered),
+        "rows_available": passes.available,
+        "rows_chosen": "all" if everything else f"drawn at random with seed {seed}",
+        "max_new_tokens": passes.sampling.max_new_tokens,
+    }
+
+
+class _Progress:
+    """Counts work over all passes, so that one bar runs from nothing to done; asks at each piece whether to go on."""
+
+    def __init__(self, report: Report, check: Callable[[], None], passes: _Passes, *, with_shots: bool) -> None:
+        answers = len(passes.answered) * ANSWER_WORK
+        self._report, self._check = report, check
+        self._total = 2 * (len(passes.scored) + answers) + (answers if with_shots else 0)
+        self._done = 0.0
+
+    def scored(self, rows: int) -> None:
+        self._done += rows
+        self._say()
+
+    def tick(self) -> Callable[[float, int], None]:
+        """A callback for one pass of answering; the next pass begins where this one should end."""
+        before = self._done
+
+        def tick(done: float, total: int) -> None:
+            self._done = before + done * ANSWER_WORK
+            self._say()
+
+        return tick
+
+    def _say(self) -> None:
+        self._check()
+        self._report("evaluating", min(self._total, round(self._done)), self._total)
+
+
+def _examine(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passes: _Passes, progress: _Progress
+) -> tuple[list[RowLoss], list[str]]:
+    losses = row_losses(model, passes.scored, scored=progress.scored)
+    prompts = [row.prompt_ids for row in passes.answered]
+    if not prompts:
+        return losses, []
+    return losses, generate(model, tokenizer, prompts, sampling=passes.sampling, tick=progress.tick())
+
+
+@contextmanager
+def _base(
+    model: PreTrainedModel, adapter: Adapter, base_loader: Callable[[], PreTrainedModel]
+) -> Iterator[PreTrainedModel]:
+    """The model as it was before training, ready to answer."""
+    if adapter is Adapter.LORA:
+        with model.disable_adapter():
+            yield model
+    else:
+        base = base_loader()
+        base.eval()
+        yield base.to(model.device)
+
+
+def row_losses(
+    model: PreTrainedModel, rows: Sequence[Rendered], *, scored: Callable[[int], None] | None = None
+) -> list[RowLoss]:
+    """The loss of each row over its learned tokens, in the rows' order; `scored(n)` is called after each batch.
+
+    The output layer is computed only where some row of the batch learns, if the model's `forward` allows it. The
+    model should be in evaluation mode. Raises `RunFailure` (loss_not_finite) naming the row.
+    """
+    losses: dict[int, RowLoss] = {}
+    selective = "logits_to_keep" in inspect.signature(_inner(model).forward).parameters
+    for batch in _loss_batches(rows, int(model.config.get_text_config().vocab_size)):
+        found = _batch_loss(model, [rows[index] for index in batch], selective)
+        losses.update(zip(batch, found, strict=True))
+        if scored is not None:
+            scored(len(batch))
+    return [losses[index] for index in range(len(rows))]
+
+
+def _inner(model: Any) -> Any:
+    """The transformers model below an adapter's wrapper, whose `forward` hides the parameters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _loss_batches(rows: Sequence[Rendered], vocabulary: int) -> Iterator[list[int]]:
+    """Rows of like length, longest first, within the bound on logits."""
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].input_ids))
+    while order:
+        width = len(rows[order[0]].input_ids)
+        size = max(1, min(LOSS_ROWS, LOGITS // (width * vocabulary)))
+        yield order[:size]
+        order = order[size:]
+
+
+@torch.inference_mode()
+def _batch_loss(model: PreTrainedModel, rows: list[Rendered], selective: bool) -> list[RowLoss]:
+    """Padded on the right, where nobody looks: earlier tokens never see later ones, and the labels ignore it."""
+    width = max(len(row.input_ids) for row in rows)
+    gaps = [width - len(row.input_ids) for row in rows]
+    ids = torch.tensor([[*row.input_ids, *[0] * gap] for row, gap in zip(rows, gaps, strict=True)])
+    mask = torch.tensor([[1] * (width - gap) + [0] * gap for gap in gaps])
+    targets = torch.tensor([[*row.labels[1:], *[IGNORED] * gap] for row, gap in zip(rows, gaps, strict=True)])
+    columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
+    device = model.device
+    more = {"logits_to_keep": columns.to(device)} if selective else {}
+    logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False, **more).logits
+    if not selective:
+        logits = logits[:, columns.to(device)]
+    found = []
+    for row, row_logits, row_targets in zip(rows, logits, targets[:, columns].to(device), strict=True):
+        learned = row_targets != IGNORED
+        kept, wanted = row_logits[learned].float(), row_targets[learned]
+        loss = float(cross_entropy(kept, wanted, reduction="sum"))
+        if not math.isfinite(loss):
+            raise RunFailure("loss_not_finite", f"The loss of held-out row {row.line} is not a number.")
+        found.append(RowLoss(loss, int(learned.sum()), int((kept.argmax(dim=-1) == wanted).sum())))
+    return found
+
+
+_PLACE = "§PLACE§"
+
+
+def _frame(tokenizer: PreTrainedTokenizerBase, earlier: Sequence[tuple[str, str]] = ()) -> tuple[list[int], list[int]]:
+    """Token ids that the chat template puts before and after one user's question that follows `earlier` turns."""
+    turns = [{"role": role, "content": content} for role, content in (*earlier, ("user", _PLACE))]
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    head, _, tail = text.rpartition(_PLACE)
+    return tuple(list(tokenizer(part, add_special_tokens=False)["input_ids"]) for part in (head, tail))  # type: ignore[return-value]
 
 
 def _few_shot_prompts(
-    tokenizer: Any, rows: Sequence[Rendered], shots: Sequence[Rendered], config: Hyperparameters
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, passes: _Passes, shots: Sequence[tuple[str, str]]
 ) -> list[list[int]] | None:
-    """Each prompt behind the same few training examples; None where there are none or the longest does not fit."""
-    usable = [shot for shot in shots if shot.prompt is not None and shot.expected is not None][:SHOTS]
-    if not usable or not rows or any(row.prompt is None for row in rows):
+    """Each answered row's prompt with the shots before it, as earlier turns of the same conversation.
+
+    None (no such baseline) without shots, answers or a chat template, where a row has a system prompt of its own, and
+    where the longest prompt would not fit the model's context.
+    """
+    if not shots or not passes.answered or not getattr(tokenizer, "chat_template", None):
         return None
-    renderer = Renderer(tokenizer, max_length=config.max_length)
-    lead = [turn for shot in usable for turn in (("user", shot.prompt or ""), ("assistant", shot.expected or ""))]
-    prompts = [renderer.prompt_of([*lead, ("user", row.prompt or "")]) for row in rows]
-    room = getattr(tokenizer, "model_max_length", 10**9)
-    return prompts if max(map(len, prompts)) + config.max_new_tokens <= min(room, 4096) else None
+    head, tail = _frame(tokenizer)
+    earlier = [turn for prompt, answer in shots for turn in (("user", prompt), ("assistant", answer))]
+    lead, end = _frame(tokenizer, earlier)
+    if end != tail or any(row.prompt_ids[: len(head)] != head for row in passes.answered):
+        return None
+    prompts = [lead + row.prompt_ids[len(head) :] for row in passes.answered]
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or FEW_SHOT_CONTEXT
+    longest = max(map(len, prompts)) + passes.sampling.max_new_tokens
+    return prompts if longest <= min(context, FEW_SHOT_CONTEXT) else None
 
 
-def _answer_keys(scored: Scored) -> list[str]:
-    return list(scored.scores[0]) if scored.scores else []
+def _question(tokenizer: PreTrainedTokenizerBase, row: Rendered) -> str:
+    """What was asked, as text: without the template's frame where the row is one plain question."""
+    ids = row.prompt_ids
+    if getattr(tokenizer, "chat_template", None):
+        head, tail = _frame(tokenizer)
+        if ids[: len(head)] == head and ids[len(ids) - len(tail) :] == tail:
+            ids = ids[len(head) : len(ids) - len(tail)]
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
-def _card(base: Scored, tuned: Scored, *, seed: int) -> dict[str, Any]:
-    """Metrics of both and 95 % intervals of each and of the difference (tuned minus base)."""
-    metrics: dict[str, dict[str, float]] = {"base": {}, "tuned": {}}
-    intervals: dict[str, dict[str, list[float]]] = {}
-    dice = np.random.default_rng(seed)
-
-    def add(key: str, of_base: tuple[np.ndarray, float], of_tuned: tuple[np.ndarray, float]) -> None:
-        metrics["base"][key], metrics["tuned"][key] = of_base[1], of_tuned[1]
-        intervals[key] = {
-            "base": _interval(of_base[0]),
-            "tuned": _interval(of_tuned[0]),
-            "difference": _interval(of_tuned[0] - of_base[0]),
-        }
-
-    picks = dice.integers(0, len(base.loss), size=(RESAMPLES, len(base.loss)))
-    everything = np.arange(len(base.loss))[None, :]
-    for key, ratio in _RATIOS.items():
-        add(key, *((ratio(one, picks), float(ratio(one, everything)[0])) for one in (base, tuned)))
-    keys = _answer_keys(tuned) if base.scores else []
-    if keys:
-        picks = dice.integers(0, len(base.scores), size=(RESAMPLES, len(base.scores)))
-        for key in keys:
-            columns = [np.array([row[key] for row in one.scores]) for one in (base, tuned)]
-            add(key, *((column[picks].mean(axis=1), float(column.mean())) for column in columns))
-    return {"metrics": metrics["tuned"], "base_metrics": metrics["base"], "intervals": intervals}
-
-
-def _mean_loss(scored: Scored, picks: np.ndarray) -> np.ndarray:
-    mean: np.ndarray = scored.loss[picks].sum(axis=1) / scored.tokens[picks].sum(axis=1)
-    return mean
-
-
-_RATIOS: dict[str, Callable[[Scored, np.ndarray], np.ndarray]] = {
-    "loss": _mean_loss,
-    "perplexity": lambda scored, picks: np.exp(np.minimum(_mean_loss(scored, picks), 700.0)),
-    "token_accuracy": lambda scored, picks: scored.correct[picks].sum(axis=1) / scored.tokens[picks].sum(axis=1),
-}
-
-
-def _interval(values: np.ndarray) -> list[float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return [float(low), float(high)]
-
-
-def verdict(intervals: dict[str, dict[str, list[float]]], base: dict[str, float], tuned: dict[str, float]) -> str:
-    """One sentence on the held-out loss; never `better` or `worse` where the interval of the difference holds zero."""
-    low, high = intervals["loss"]["difference"]
-    change = f"held-out loss {base['loss']:.3f} → {tuned['loss']:.3f} (difference {low:+.3f} to {high:+.3f}, 95 %)"
-    if high < 0:
-        return f"The tuned model is better than its base on the held-out rows: {change}."
-    if low > 0:
-        return f"The tuned model is worse than its base on the held-out rows: {change}."
-    return f"No difference was shown between the tuned model and its base: {change}."
-
-
-def _write_samples(path: Path, rows: Sequence[Rendered], base: Scored, tuned: Scored, few_shot: Scored | None) -> None:
+def _write_samples(
+    path: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[Rendered],
+    outputs: dict[str, list[str]],
+    scores: dict[str, Scores],
+) -> None:
+    """One line per answered row: its line in the data, prompt, expected answer, what each model said, its scores."""
+    lines = []
+    for index, row in enumerate(rows):
+        sample: dict[str, Any] = {"row": row.line, "prompt": _question(tokenizer, row), "expected": row.expected}
+        sample |= {f"{name}_output": texts[index] for name, texts in outputs.items()}
+        sample["scores"] = {name: each[index] for name, each in scores.items()}
+        lines.append(json.dumps(sample, ensure_ascii=False, allow_nan=False))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for number, row in enumerate(rows):
-            sample: dict[str, Any] = {
-                "row": row.line,
-                "prompt": row.prompt,
-                "expected": row.expected,
-                "base_output": base.outputs[number],
-                "tuned_output": tuned.outputs[number],
-                "scores": {"base": base.scores[number], "tuned": tuned.scores[number]},
-            }
-            if few_shot is not None:
-                sample["few_shot_output"] = few_shot.outputs[number]
-                sample["scores"]["few_shot"] = few_shot.scores[number]
-            file.write(json.dumps(sample, ensure_ascii=False) + "\n")
+    write_atomic(path, "".join(f"{line}\n" for line in lines).encode())

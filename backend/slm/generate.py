@@ -1,71 +1,198 @@
-"""Answers from a model: batched, greedy or sampled, trimmed at the stop token."""
+"""Continue prompts, many at a time: greedy for scoring, sampled for chat.
+
+Owns padding, stop tokens, trimming and the reuse of a prefix that all prompts share. Left padding; the caller gives
+token ids (rendering is `slm.data.render`'s) and gets text. Any causal model of transformers; any device.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 
-BATCH = 8
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<|end_of_turn|>", "<end_of_turn>", "<|endoftext|>", "</s>")
+"""Tokens that end a turn in the chat templates of common families; used where the vocabulary has them."""
+BATCH_ROWS = 32
+BATCH_TOKENS = 12_288
+"""Rows and cached tokens held at once: each decoding step reads all weights once, however many rows wait for it, so
+wide batches are nearly free until the cache fills the memory."""
+SHORTEST_PREFIX = 16
+
+Tick = Callable[[float, int], None]
+"""Called after each decoded token with (prompts done, prompts in all); whatever it raises ends the generation."""
 
 
-def stop_tokens(tokenizer: Any, model: Any) -> list[int]:
-    """Every token that ends an answer: the tokenizer's and the model's own end-of-text."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    known = configured if isinstance(configured, list) else [configured]
-    return sorted({token for token in [tokenizer.eos_token_id, *known] if isinstance(token, int)})
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose tokens. `temperature` 0 is greedy and needs no seed."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
 
 
-@torch.no_grad()
-def answers(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[list[int]],
+def stop_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
+    """Every token id that ends an answer: the tokenizer's and the model's end, and the chat families' turn ends."""
+    found: set[int] = set()
+    for value in (tokenizer.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
+        if isinstance(value, int):
+            found.add(value)
+        elif isinstance(value, Iterable):
+            found.update(int(item) for item in value)
+    added = tokenizer.get_added_vocab()
+    found.update(added[token] for token in TURN_ENDS if token in added)
+    return sorted(found)
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
     *,
-    max_new_tokens: int,
-    progress: Callable[[int], None],
-    batch: int = BATCH,
+    sampling: Sampling,
+    tick: Tick | None = None,
 ) -> list[str]:
-    """The greedy continuation of each prompt, in the order given, without its stop token.
+    """One answer per prompt, in the prompts' order, without stop tokens and surrounding blanks.
 
-    Prompts of like length share a batch and are padded on the left. `progress` gets how many are done; it may raise
-    to stop.
+    Prompts of like length share a batch. An empty prompt is an error (`ValueError`): there is nothing to continue.
     """
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    texts: dict[int, str] = {}
-    stops = stop_tokens(tokenizer, model)
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        width = max(len(prompts[number]) for number in chosen)
-        ids = torch.full((len(chosen), width), tokenizer.pad_token_id, dtype=torch.long)
-        mask = torch.zeros((len(chosen), width), dtype=torch.long)
-        for row, number in enumerate(chosen):
-            length = len(prompts[number])
-            ids[row, width - length :] = torch.tensor(prompts[number])
-            mask[row, width - length :] = 1
-        output = model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            eos_token_id=stops,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        for row, number in enumerate(chosen):
-            texts[number] = _text(output[row, width:].tolist(), stops, tokenizer)
-        progress(len(texts))
-    if was_training:
-        model.train()
-    return [texts[number] for number in range(len(prompts))]
+    if any(not prompt for prompt in prompts):
+        raise ValueError("A prompt without tokens cannot be continued.")
+    stops = stop_ids(tokenizer, model)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (stops[0] if stops else 0)
+    settings = _generation_config(sampling, stops, pad)
+    if sampling.temperature > 0 and sampling.seed is not None:
+        torch.manual_seed(sampling.seed)
+    answers = [""] * len(prompts)
+    prefix = _Prefix.of(model, prompts)
+    done = 0
+    for batch in _batches(prompts, sampling.max_new_tokens):
+        progress = _Progress(tick, done, len(batch), len(prompts), sampling.max_new_tokens)
+        tokens = _continue(model, [prompts[index] for index in batch], settings, prefix, progress)
+        for index, ids in zip(batch, tokens, strict=True):
+            answers[index] = tokenizer.decode(_until_stop(ids, stops), skip_special_tokens=True).strip()
+        done += len(batch)
+    return answers
 
 
-def _text(tokens: list[int], stops: list[int], tokenizer: Any) -> str:
-    end = next((position for position, token in enumerate(tokens) if token in stops), len(tokens))
-    return str(tokenizer.decode(tokens[:end], skip_special_tokens=True)).strip()
+class _Progress(StoppingCriteria):  # type: ignore[misc]
+    """Says after each token how far the whole is, and never stops a row by itself."""
+
+    def __init__(self, tick: Tick | None, done: int, rows: int, total: int, longest: int) -> None:
+        self.tick, self.done, self.rows, self.total, self.longest = tick, done, rows, total, longest
+        self.steps = 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
+        self.steps += 1
+        if self.tick is not None:
+            self.tick(self.done + self.rows * min(1.0, self.steps / self.longest), self.total)
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+def _batches(prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+    """Indices of prompts of like length, longest first: a batch that exhausts the memory does so at once."""
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    batches: list[list[int]] = []
+    while order:
+        longest = len(prompts[order[0]]) + max_new_tokens
+        most = max(1, min(BATCH_ROWS, BATCH_TOKENS // longest))
+        size = math.ceil(len(order) / math.ceil(len(order) / most))  # 40 rows are 20 and 20, not 32 and 8
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """Tokens that every prompt begins with, read once. `cache` is None where there is nothing worth sharing."""
+
+    ids: list[int]
+    cache: DynamicCache | None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> _Prefix:
+        """Only for models that remember by plain attention over all tokens; exact up to rounding for those."""
+        ids = _shared(prompts)
+        cache = DynamicCache(config=model.config)
+        if len(ids) < SHORTEST_PREFIX or any(type(layer) is not DynamicLayer for layer in cache.layers):
+            return cls([], None)
+        tensor = torch.tensor([ids], device=model.device)
+        model(input_ids=tensor, attention_mask=torch.ones_like(tensor), past_key_values=cache, use_cache=True)
+        return cls(ids, cache)
+
+    def repeated(self, rows: int) -> dict[str, Any]:
+        """The cache for so many rows, as a keyword for `model.generate`."""
+        if self.cache is None:
+            return {}
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(rows)
+        return {"past_key_values": cache}
+
+
+def _shared(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The longest common beginning that leaves each prompt at least one token of its own."""
+    if len(prompts) < 2:
+        return []
+    first, last = min(map(list, prompts)), max(map(list, prompts))
+    limit = min(map(len, prompts)) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return first[:length]
+
+
+def _continue(
+    model: PreTrainedModel,
+    rows: list[Sequence[int]],
+    settings: GenerationConfig,
+    prefix: _Prefix,
+    progress: _Progress,
+) -> list[list[int]]:
+    """New token ids of each row, stop and padding included. Layout: shared prefix, masked padding, own tokens."""
+    shared = len(prefix.ids)
+    width = max(map(len, rows))
+    gaps = [width - len(row) for row in rows]
+    pad = settings.pad_token_id
+    ids = [[*row[:shared], *[pad] * gap, *row[shared:]] for row, gap in zip(rows, gaps, strict=True)]
+    mask = [[1] * shared + [0] * gap + [1] * (width - shared - gap) for gap in gaps]
+    out = model.generate(
+        input_ids=torch.tensor(ids, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        generation_config=settings,
+        stopping_criteria=StoppingCriteriaList([progress]),
+        **prefix.repeated(len(rows)),
+    )
+    tokens: list[list[int]] = out[:, width:].tolist()
+    return tokens
+
+
+def _generation_config(sampling: Sampling, stops: list[int], pad: int) -> GenerationConfig:
+    """Explicit where a model's own file might say otherwise: a repetition penalty would falsify a score."""
+    common: dict[str, Any] = {
+        "max_new_tokens": sampling.max_new_tokens,
+        "eos_token_id": stops or None,
+        "pad_token_id": pad,
+        "use_cache": True,
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "num_beams": 1,
+    }
+    if sampling.temperature <= 0:
+        return GenerationConfig(do_sample=False, **common)
+    return GenerationConfig(do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0, **common)
+
+
+def _until_stop(ids: list[int], stops: list[int]) -> list[int]:
+    for position, token in enumerate(ids):
+        if token in stops:
+            return ids[:position]
+    return ids
