@@ -1,129 +1,251 @@
-"""Weights on disk: load a base, find the newest complete checkpoint, publish one atomically, keep few."""
+"""Weights on disk: load a base, save a checkpoint whole or not at all, find the newest that is whole, keep few.
+
+A checkpoint is a folder `step-00000010` with the learned weights, the optimizer, the schedule, the random states and
+`progress.json`. It is saved under a `.tmp-` name, synced, digested, marked with `COMPLETE.json` and renamed: a crash at
+any moment leaves either a whole checkpoint or a folder that is swept. Only safetensors are loaded as weights, and
+optimizer and random states with `weights_only=True`: no file in a run directory can run code.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoTokenizer
 
 from slm import adapters
 from slm.errors import RunFailure
 from slm.events import now, opened_directory, write_atomic
-from slm.spec import CHECKPOINT_MARKER, WEIGHTS_MARKER, ModelRef
+from slm.spec import CHECKPOINT_MARKER, ModelRef
 
-WORKING = ".tmp-saving"
+TEMPORARY = ".tmp-"
+PROGRESS = "progress.json"
+_BLOCK = 8 << 20
 
 
 def load_tokenizer(reference: ModelRef) -> Any:
-    """The tokenizer beside the weights, with some padding token. Raises `RunFailure`."""
-    from transformers import AutoTokenizer
-
+    """The tokenizer beside the base's weights. Raises `RunFailure`."""
     _require_weights(reference)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(reference.path, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise RunFailure("model_unsupported", f"The tokenizer of '{reference.name}' cannot be loaded: {error}") from None
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    return tokenizer
+        return AutoTokenizer.from_pretrained(reference.path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFailure("model_unsupported", f"The tokenizer of '{reference.name}' does not load: {_line(error)}") from None
 
 
-def load_base(reference: ModelRef, *, dtype: torch.dtype) -> Any:
-    """The causal model with its earlier adapters merged in. Safetensors only, no code from the folder.
+def load_config(reference: ModelRef) -> Any:
+    """The base's architecture, without its weights. Raises `RunFailure`."""
+    _require_weights(reference)
+    try:
+        return AutoConfig.from_pretrained(reference.path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFailure("model_unsupported", f"The model '{reference.name}' is not one we know: {_line(error)}") from None
 
-    Raises `RunFailure`: weights missing, refused, or of a model that cannot continue text.
+
+def load_base(
+    reference: ModelRef, directory: Path, *, model_class: Any = None, dtype: torch.dtype = torch.float32
+) -> Any:
+    """The base with its earlier adapters merged into it; relative paths are below `directory`. Raises `RunFailure`.
+
+    `model_class` is a `transformers` auto class; without one, the causal language models'.
     """
-    from transformers import AutoModelForCausalLM
-
-    _require_weights(reference)
+    if model_class is None:
+        from transformers import AutoModelForCausalLM as model_class  # noqa: N813 - it is a class
+    folder = directory / reference.path
+    _require_weights(reference, directory)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            reference.path, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        model = model_class.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
-    except (ValueError, KeyError) as error:
-        message = f"'{reference.name}' is not a causal language model that can be loaded: {_first_line(error)}"
-        raise RunFailure("model_unsupported", message) from None
-    except OSError as error:
-        message = f"The weights of '{reference.name}' cannot be read: {_first_line(error)}"
-        raise RunFailure("weights_missing", message) from None
-    return adapters.merge(model, tuple(Path(folder) for folder in reference.adapters))
+    except (OSError, SafetensorError) as error:
+        raise RunFailure("weights_refused", f"The weights of '{reference.name}' do not load: {_line(error)}") from None
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise RunFailure("model_unsupported", f"'{reference.name}' does not load: {_line(error)}") from None
+    return adapters.merge(model, [directory / adapter for adapter in reference.adapters])
 
 
-def base_digest(reference: ModelRef) -> str | None:
-    """SHA-256 of the base's safetensors, as found when they were fetched."""
+def _require_weights(reference: ModelRef, directory: Path = Path()) -> None:
+    for folder in (directory / reference.path, *(directory / adapter for adapter in reference.adapters)):
+        if not any(folder.glob("*.safetensors")):
+            raise RunFailure("weights_missing", f"The weights of '{reference.name}' are not on this machine.")
+
+
+def _line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint as its marker describes it."""
+
+    path: Path
+    step: int
+    val_loss: float | None
+    best: bool
+    bytes: int
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def complete(folder: Path) -> list[Checkpoint]:
+    """Every checkpoint below `folder` that was saved to its end, newest first."""
+    found = []
+    for marker in folder.glob(f"step-*/{CHECKPOINT_MARKER}"):
+        try:
+            said = json.loads(marker.read_bytes())
+            found.append(
+                Checkpoint(marker.parent, int(said["step"]), said["val_loss"], bool(said["best"]), int(said["bytes"]))
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda checkpoint: -checkpoint.step)
+
+
+def fault(checkpoint: Checkpoint) -> str | None:
+    """What is wrong with a checkpoint, by the digests that it was saved with; None where it is whole."""
     try:
-        marker = json.loads((Path(reference.path) / WEIGHTS_MARKER).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return str(marker.get("sha256")) if isinstance(marker, dict) else None
-
-
-def _require_weights(reference: ModelRef) -> None:
-    for folder in (reference.path, *reference.adapters):
-        if not any(Path(folder).glob("*.safetensors")):
-            raise RunFailure("weights_missing", f"The weights of '{reference.name}' are not on this machine any more.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0][:300]
-
-
-def name_of(step: int) -> str:
-    return f"step-{step:08d}"
-
-
-def complete(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(path.parent for path in folder.glob(f"step-*/{CHECKPOINT_MARKER}"))
-
-
-def describe(checkpoint: Path) -> dict[str, Any]:
-    """The marker of a checkpoint. Raises `RunFailure` (checkpoint_corrupt) where it or a file it names is broken."""
-    try:
-        marker: dict[str, Any] = json.loads((checkpoint / CHECKPOINT_MARKER).read_bytes())
-        broken = [name for name, size in marker["files"].items() if (checkpoint / name).stat().st_size != size]
+        digests: dict[str, str] = json.loads((checkpoint.path / CHECKPOINT_MARKER).read_bytes())["files"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise RunFailure("checkpoint_corrupt", f"The checkpoint {checkpoint.name} is incomplete.") from None
-    if broken:
-        raise RunFailure("checkpoint_corrupt", f"The checkpoint {checkpoint.name} has a damaged {broken[0]}.")
-    return marker
+        return f"{CHECKPOINT_MARKER} cannot be read"
+    for name, digest in digests.items():
+        try:
+            if file_digest(checkpoint.path / name) != digest:
+                return f"{name} has changed since it was saved"
+        except OSError:
+            return f"{name} cannot be read"
+    return None
 
 
-def publish(working: Path, folder: Path, *, step: int, marker: dict[str, Any]) -> Path:
-    """Make what was saved in `working` a complete checkpoint: synced, marked, renamed. Returns its folder."""
-    (working / "training_args.bin").unlink(missing_ok=True)
-    files = {}
-    for file in sorted(working.iterdir()):
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-        files[file.name] = file.stat().st_size
-    marker = {**marker, "step": step, "bytes": sum(files.values()), "files": files, "time": now()}
-    write_atomic(working / CHECKPOINT_MARKER, json.dumps(marker, indent=1).encode())
-    target = folder / name_of(step)
-    if target.exists():
-        shutil.rmtree(target)
-    working.rename(target)
-    with opened_directory(folder) as descriptor:
-        os.fsync(descriptor)
-    return target
+def newest_whole(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that proves whole; a broken one is told by `warn` and put aside."""
+    for checkpoint in complete(folder):
+        broken = fault(checkpoint)
+        if broken is None:
+            return checkpoint
+        warn(f"Checkpoint {checkpoint.name} is broken ({broken}); the next older one is used.")
+        shutil.rmtree(checkpoint.path, ignore_errors=True)
+    return None
 
 
-def prune(folder: Path, *, keep: int, best: str | None) -> None:
-    """Remove all but the newest `keep` and the best one."""
-    for path in complete(folder)[:-keep]:
-        if path.name != best:
-            shutil.rmtree(path, ignore_errors=True)
+def save(
+    folder: Path,
+    step: int,
+    write: Callable[[Path], None],
+    *,
+    val_loss: float | None,
+    best: bool,
+    beat: Callable[[int, int], None],
+) -> Checkpoint:
+    """Save a checkpoint atomically: `write` fills an empty folder. Replaces one of the same step.
+
+    Raises `RunFailure` (disk_full) where the disk cannot take it, leaving nothing behind; `beat(done, total)` is
+    called before each file is synced and digested.
+    """
+    name = f"step-{step:08d}"
+    working, final = folder / f"{TEMPORARY}{name}", folder / name
+    shutil.rmtree(working, ignore_errors=True)
+    working.mkdir(parents=True)
+    try:
+        write(working)
+        (working / "training_args.bin").unlink(missing_ok=True)
+        files = sorted(path for path in working.rglob("*") if path.is_file())
+        digests = {}
+        for done, path in enumerate(files):
+            beat(done, len(files))
+            _sync(path)
+            digests[path.relative_to(working).as_posix()] = file_digest(path)
+        size = sum(path.stat().st_size for path in files)
+        marker = {"step": step, "val_loss": val_loss, "best": best, "bytes": size, "saved_at": now(), "files": digests}
+        write_atomic(working / CHECKPOINT_MARKER, json.dumps(marker, indent=1).encode())
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(working, ignore_errors=True)
+        if is_disk_full(error, folder):
+            raise RunFailure("disk_full", f"The disk is full: checkpoint {name} could not be saved.") from error
+        raise
+    shutil.rmtree(final, ignore_errors=True)
+    working.rename(final)
+    _sync_folder(folder)
+    return Checkpoint(final, step, val_loss, best, size)
+
+
+def prune(folder: Path, *, keep: int, best_step: int | None) -> None:
+    """Remove all but the newest `keep` and the best."""
+    for checkpoint in complete(folder)[keep:]:
+        if checkpoint.step != best_step:
+            shutil.rmtree(checkpoint.path, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
     """Remove what a crash left half saved."""
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if not (path / CHECKPOINT_MARKER).is_file():
-                shutil.rmtree(path, ignore_errors=True)
+    for working in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(working, ignore_errors=True)
+    for path in folder.glob("step-*"):
+        if not (path / CHECKPOINT_MARKER).is_file():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Put a checkpoint's learned weights into a model of the same making."""
+    if hasattr(model, "peft_config"):
+        model.load_adapter(str(folder), model.active_adapters[0], is_trainable=True)
+        return
+    for path in sorted(folder.glob("*.safetensors")):
+        model.load_state_dict(load_file(path), strict=False)
+    model.tie_weights()
+
+
+def publish(working: Path, final: Path) -> None:
+    """Make a finished folder appear under its name by one rename, readable and synced."""
+    for path in working.rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+            _sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    working.rename(final)
+    _sync_folder(final.parent)
+
+
+def require_space(folder: Path, needed: int, purpose: str) -> None:
+    """Raises `RunFailure` (disk_full) with both figures where less than `needed` bytes are free below `folder`."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise RunFailure(
+            "disk_full", f"{needed / 1e9:.2f} GB of free disk are needed for {purpose}; {free / 1e9:.2f} GB are free."
+        )
+
+
+def is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Whether a write failed for want of space; torch and safetensors hide the errno in their own errors."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (28, 122)  # ENOSPC, EDQUOT
+    text = str(error)
+    return "No space left" in text or ("write" in text and shutil.disk_usage(folder).free < 1 << 20)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    with opened_directory(path) as descriptor:
+        os.fsync(descriptor)

@@ -1,67 +1,72 @@
-"""Supervised fine-tuning: continue a prompt as the data do. Loss on the learned tokens only.
+"""Supervised fine-tuning: a causal model learns to go on as the data do.
 
-The output layer is applied only where a token is learned: with 49,000 words in the vocabulary it is a fifth of the
-work, and most tokens of a prompt carry no loss.
+The loss is cross-entropy over learned tokens only, and the output layer is applied to those positions only: with a
+vocabulary of 50,000 it would otherwise cost as much as the whole small model and hold most of the memory.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
+from transformers import AutoModelForCausalLM
 
-from slm.data.render import IGNORED
+from slm.data.render import IGNORED, Rendered, Renderer
 
-_PLAIN_HEADS = frozenset({"llama", "gpt2", "qwen2", "qwen3", "mistral"})
-"""Model types whose logits are the output layer of the last hidden state and nothing else."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Per row of a batch: summed loss in nats, learned tokens, and how many of them were the likeliest. Shapes (rows,)."""
-
-    loss: torch.Tensor
-    tokens: torch.Tensor
-    correct: torch.Tensor
+MODEL_CLASS = AutoModelForCausalLM
+TASK_TYPE = "CAUSAL_LM"
+DIRECT = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3", "smollm3"})
+"""Model types whose logits are `head(backbone(x))` and nothing else (tested against the model's own forward)."""
 
 
-def loss(model: Any, inputs: dict[str, torch.Tensor], *, tokens: torch.Tensor | int | None) -> torch.Tensor:
-    """Cross-entropy summed over the learned tokens and divided by `tokens` (those of the whole effective batch)."""
-    logits, targets, _ = _learned_logits(model, inputs)
-    summed = functional.cross_entropy(logits.float(), targets, reduction="sum")
-    return summed / (tokens if tokens is not None else max(targets.numel(), 1))
+def renderer(tokenizer: Any, *, max_length: int) -> Renderer:
+    return Renderer(tokenizer, max_length=max_length)
 
 
-@torch.no_grad()
-def score(model: Any, inputs: dict[str, torch.Tensor]) -> Scores:
-    """Teacher-forced scores of each row."""
-    logits, targets, rows = _learned_logits(model, inputs)
-    losses = functional.cross_entropy(logits.float(), targets, reduction="none").double()
-    count = inputs["input_ids"].shape[0]
-    right = (logits.argmax(-1) == targets).double()
-
-    def per_row(values: torch.Tensor) -> torch.Tensor:
-        zeros = torch.zeros(count, dtype=torch.double)
-        return zeros.index_add_(0, rows.cpu(), values.cpu())
-
-    return Scores(per_row(losses), per_row(torch.ones_like(losses)), per_row(right))
+def refusal(config: Any) -> str | None:
+    """Encoders load as causal models too, and then learn nonsense: they are refused by their architecture's name."""
+    names = [str(name) for name in getattr(config, "architectures", None) or []]
+    shown = names[0] if names else str(config.model_type)
+    if getattr(config, "is_encoder_decoder", False):
+        return f"{shown} is an encoder-decoder; continuing prompts needs a causal language model."
+    if names and not any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        return f"{shown} is not a causal language model, which continuing prompts needs."
+    return None
 
 
-def _learned_logits(
-    model: Any, inputs: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits (learned tokens, vocabulary), targets (learned tokens,) and the row of each."""
+def collate(rows: Sequence[Rendered], *, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
+    """Pad on the right to the longest row (up to a `multiple`); padding is known by the mask, never by its id,
+    because many tokenizers pad with the very stop token that is to be learned."""
+    width = -(-max(len(row.input_ids) for row in rows) // multiple) * multiple
+    shape = (len(rows), width)
+    input_ids = torch.full(shape, pad_id, dtype=torch.long)
+    labels = torch.full(shape, IGNORED, dtype=torch.long)
+    mask = torch.zeros(shape, dtype=torch.long)
+    for at, row in enumerate(rows):
+        size = len(row.input_ids)
+        input_ids[at, :size] = torch.tensor(row.input_ids)
+        labels[at, :size] = torch.tensor(row.labels)
+        mask[at, :size] = 1
+    return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+
+
+def learned_logits(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(logits [n, vocabulary], targets [n], row [n]) at the n positions that predict a learned token."""
     targets = inputs["labels"][:, 1:]
-    learned = targets != IGNORED
-    rows = learned.nonzero()[:, 0]
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    fields = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
-    if base.config.model_type in _PLAIN_HEADS:
-        decoder = getattr(base, base.base_model_prefix)
-        hidden = decoder(**fields, use_cache=False).last_hidden_state[:, :-1]
-        logits = base.get_output_embeddings()(hidden[learned])
+    chosen = targets != IGNORED
+    given = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "use_cache": False}
+    causal = model.get_base_model() if hasattr(model, "peft_config") else model
+    if causal.config.model_type in DIRECT:
+        hidden = getattr(causal, causal.base_model_prefix)(**given).last_hidden_state
+        logits = causal.get_output_embeddings()(hidden[:, :-1][chosen])
     else:
-        logits = model(**fields, use_cache=False).logits[:, :-1][learned]
-    return logits, targets[learned], rows
+        logits = causal(**given).logits[:, :-1][chosen]
+    return logits, targets[chosen], chosen.nonzero()[:, 0]
+
+
+def loss_sum(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Cross-entropy in nats, summed over the learned tokens, in 32-bit floats whatever the model computes in."""
+    logits, targets, _ = learned_logits(model, inputs)
+    return functional.cross_entropy(logits.float(), targets, reduction="sum")
