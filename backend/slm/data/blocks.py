@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import chain
+from typing import BinaryIO
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 BLOCK_BYTES = 128 * 1024
@@ -38,7 +39,7 @@ def checked_encoding(name: str | None) -> str | None:
     try:
         found = codecs.lookup(name.strip()).name
         "".encode(found)
-        if found in _NOT_TEXT:
+        if found.replace("-", "_") in _NOT_TEXT:
             raise LookupError(found)
         codecs.getincrementaldecoder(found)
     except (LookupError, ValueError):
@@ -55,9 +56,9 @@ class LineBlocks:
     16 MiB raises. Bytes are not checked to be UTF-8 where no `encoding` is given; `sound_text` or the JSON parser does.
     """
 
-    def __init__(self, path: Path, encoding: str | None, *, carriage_returns: bool) -> None:
+    def __init__(self, file: BinaryIO, encoding: str | None, *, carriage_returns: bool) -> None:
         self.line = 1
-        self._chunks = utf8_chunks(path, encoding)
+        self._chunks = utf8_chunks(file, encoding)
         self._carriage_returns = carriage_returns
 
     def __iter__(self) -> Iterator[bytes]:
@@ -87,19 +88,20 @@ def line_ends(content: bytes) -> int:
     return content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
 
 
-def utf8_chunks(path: Path, encoding: str | None) -> Iterator[bytes]:
+def utf8_chunks(file: BinaryIO, encoding: str | None) -> Iterator[bytes]:
     """The file in pieces, converted to UTF-8 where an `encoding` is asked for, without a byte order mark.
 
     What stands before bytes that cannot be converted is yielded before `BrokenSyntax` is raised, so that an earlier
     broken line is found first.
     """
-    with path.open("rb") as file:
-        first = True
-        for chunk in _converted(iter(lambda: file.read(BLOCK_BYTES), b""), encoding):
-            if first and encoding is None and chunk.startswith(_UTF16):
-                raise BrokenSyntax(f"Line 1: the file is UTF-16, not UTF-8. {_remedy('utf-16')}", 1, code="encoding")
-            yield chunk.removeprefix(codecs.BOM_UTF8) if first else chunk
-            first = first and not chunk
+    first = True
+    # Four bytes first, so that a byte order mark is never cut in two.
+    raw = chain(iter((file.read(4),)), iter(lambda: file.read(BLOCK_BYTES), b""))
+    for chunk in _converted(raw, encoding):
+        if first and encoding is None and chunk.startswith(_UTF16):
+            raise BrokenSyntax(f"Line 1: the file is UTF-16, not UTF-8. {_remedy('utf-16')}", 1, code="encoding")
+        yield chunk.removeprefix(codecs.BOM_UTF8) if first else chunk
+        first = first and not chunk
 
 
 def _converted(chunks: Iterator[bytes], encoding: str | None) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -119,19 +119,16 @@ def iter_records(path: Path, file_format: FileFormat, *, encoding: str | None = 
 def iter_blocks(path: Path, file_format: FileFormat, *, encoding: str | None = None) -> Iterator[Block]:
     """The same records in blocks of about 128 KiB (a longer record makes a longer block)."""
     encoding = checked_encoding(encoding)
-    if file_format is FileFormat.CSV:
-        yield from _csv_blocks(path, encoding)
-    elif file_format is FileFormat.JSONL:
-        yield from _jsonl_blocks(path, encoding)
-    else:
-        yield from _json_blocks(path, encoding)
+    read = {FileFormat.CSV: _csv_blocks, FileFormat.JSONL: _jsonl_blocks, FileFormat.JSON: _json_blocks}[file_format]
+    with path.open("rb") as file:
+        yield from read(file, encoding)
 
 
 class _CsvFeed:
     """A file's lines through `csv.reader`; `loaded` turns true when a new block of the file was opened."""
 
-    def __init__(self, path: Path, encoding: str | None) -> None:
-        self._blocks = LineBlocks(path, encoding, carriage_returns=True)
+    def __init__(self, file: BinaryIO, encoding: str | None) -> None:
+        self._blocks = LineBlocks(file, encoding, carriage_returns=True)
         self.loaded = False
         self.fed = 0
         self.record_line = 1
@@ -152,9 +149,9 @@ class _CsvFeed:
             self._blocks.line = self.reader.line_num + 1
 
 
-def _csv_blocks(path: Path, encoding: str | None) -> Iterator[Block]:
+def _csv_blocks(file: BinaryIO, encoding: str | None) -> Iterator[Block]:
     csv.field_size_limit(MAX_RECORD_BYTES)
-    feed = _CsvFeed(path, encoding)
+    feed = _CsvFeed(file, encoding)
     if not feed.first:
         return
     if not feed.first.strip():
@@ -220,8 +217,8 @@ def _header(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _jsonl_blocks(path: Path, encoding: str | None) -> Iterator[Block]:
-    blocks = LineBlocks(path, encoding, carriage_returns=False)
+def _jsonl_blocks(file: BinaryIO, encoding: str | None) -> Iterator[Block]:
+    blocks = LineBlocks(file, encoding, carriage_returns=False)
     for block in blocks:
         raws = block.split(b"\n")
         if not raws[-1]:
@@ -254,8 +251,8 @@ def _parsed(raw: bytes, line: int) -> Any:
         raise json_error(raw, error, line, advice) from None
 
 
-def _json_blocks(path: Path, encoding: str | None) -> Iterator[Block]:
-    reader = ArrayReader(utf8_chunks(path, encoding))
+def _json_blocks(file: BinaryIO, encoding: str | None) -> Iterator[Block]:
+    reader = ArrayReader(utf8_chunks(file, encoding))
     is_array = reader.is_array()
     if is_array is False:
         line, value = reader.single()

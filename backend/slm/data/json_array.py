@@ -94,14 +94,16 @@ class ArrayReader:
         tried = 0
         while True:
             size = len(self._buffer) - self._at
-            if self._ended or size >= 2 * tried:
+            full = self._ended or size > MAX_RECORD_BYTES
+            if full or size >= 2 * tried:  # doubling keeps the work linear in a long record
                 end, tried = _end_of_value(self._buffer, self._at), size
                 if end - self._at > MAX_RECORD_BYTES:
                     raise too_long(self._line)
                 if end > 0:
                     return self._taken(end)
-            if size > MAX_RECORD_BYTES or not self._more():
+            if full:
                 raise self._unfinished()
+            self._more()
 
     def _taken(self, end: int) -> tuple[int, bytes]:
         raw, line = self._buffer[self._at : end], self._line
