@@ -73,8 +73,10 @@ setup_environment() {
 }
 
 setup_weights() {
-    if ! "$SLM_VENV/bin/slm" pull smollm2-135m-instruct --check >/dev/null 2>&1; then
-        echo "Fetching the bundled base model SmolLM2-135M-Instruct: 93 MB to download, 0.5 GB on disk (once, shared)."
-        "$SLM_VENV/bin/slm" pull smollm2-135m-instruct || return 1
+    local models
+    models="$(cd "$SLM_ROOT/backend" && "$SLM_PYTHON" -c 'from app.config import Settings; print(Settings().models_dir)')" || return 1
+    if [ ! -f "$models/smollm2-135m-instruct/slm-weights.json" ]; then
+        echo "Fetching the bundled base model SmolLM2-135M-Instruct: 93 MB to download, 0.5 GB in $models (once)."
+        (cd "$SLM_ROOT/backend" && "$SLM_VENV/bin/slm" pull smollm2 --direct) || return 1
     fi
 }
