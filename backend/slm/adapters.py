@@ -1,4 +1,4 @@
-"""Which parameters learn: all of them (`full`), or small matrices beside a frozen base (`lora`); and merging them in."""
+"""Which parameters learn: all (`full`), or small matrices beside a frozen base (`lora`); and merging those in."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def merge(model: Any, adapters: Iterable[Path]) -> Any:
         try:
             adapted = PeftModel.from_pretrained(model, str(folder))
         except (ValueError, RuntimeError, json.JSONDecodeError) as error:
-            raise RunFailure("weights_refused", f"The adapter in {folder.name} does not fit its base: {error}") from error
+            raise RunFailure(
+                "weights_refused", f"The adapter in {folder.name} does not fit its base: {error}"
+            ) from error
         model = adapted.merge_and_unload()
     return model
 

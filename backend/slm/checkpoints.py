@@ -38,7 +38,9 @@ def load_tokenizer(reference: ModelRef) -> Any:
     try:
         return AutoTokenizer.from_pretrained(reference.path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise RunFailure("model_unsupported", f"The tokenizer of '{reference.name}' does not load: {_line(error)}") from None
+        raise RunFailure(
+            "model_unsupported", f"The tokenizer of '{reference.name}' does not load: {_line(error)}"
+        ) from None
 
 
 def load_config(reference: ModelRef) -> Any:
@@ -47,7 +49,9 @@ def load_config(reference: ModelRef) -> Any:
     try:
         return AutoConfig.from_pretrained(reference.path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise RunFailure("model_unsupported", f"The model '{reference.name}' is not one we know: {_line(error)}") from None
+        raise RunFailure(
+            "model_unsupported", f"The model '{reference.name}' is not one we know: {_line(error)}"
+        ) from None
 
 
 def load_base(

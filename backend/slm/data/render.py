@@ -48,6 +48,8 @@ class Rendered:
     expected: str | None
     """The answer that the data give to `prompt_ids`."""
     truncated: bool
+    prompt: str | None = None
+    """The question in words, where the example is one question and its answer."""
     unlearned_turns: int = 0
     """Earlier answers that the chat template rewrites once more is said, so that they are read but not learned."""
 
@@ -93,11 +95,11 @@ class Renderer:
     def render(self, example: Example, line: int) -> Rendered | Dropped:
         """The example as tokens, cut at `max_length`; `Dropped` where no learned token is left."""
         if isinstance(example, Text):
-            return self._finish(line, [_Segment(example.text, True, True)], None, 0)
+            return self._finish(line, [_Segment(example.text, True, True)])
         if isinstance(example, PromptCompletion) and not self.has_template:
             border = "" if example.prompt[-1:].isspace() or example.completion[:1].isspace() else "\n"
             segments = [_Segment(example.prompt + border), _Segment(example.completion, True, True)]
-            return self._finish(line, segments, example.completion, 0)
+            return self._finish(line, segments, example.completion, example.prompt)
         if isinstance(example, PromptCompletion):
             example = Messages((Message("user", example.prompt), Message("assistant", example.completion)))
         if not isinstance(example, Messages):
@@ -106,8 +108,9 @@ class Renderer:
         if last < 0:
             return Dropped(line, "The conversation has no answer to learn from.")
         messages = example.messages[: last + 1]
+        prompt = messages[0].content if [turn.role for turn in messages] == ["user", "assistant"] else None
         if not self.has_template:
-            return self._finish(line, _plain_conversation(messages), messages[-1].content, 0)
+            return self._finish(line, _plain_conversation(messages), messages[-1].content, prompt)
         try:
             found = self._conversation(messages)
         except (TemplateError, IndexError, KeyError, TypeError) as error:
@@ -115,7 +118,7 @@ class Renderer:
         if isinstance(found, str):
             return Dropped(line, found)
         segments, unlearned = found
-        return self._finish(line, segments, messages[-1].content, unlearned)
+        return self._finish(line, segments, messages[-1].content, prompt, unlearned)
 
     def pieces(self, rendered: Rendered) -> list[Piece]:
         """The tokens of an example one by one, for a person to look at; their ids are exactly those of training."""
@@ -155,31 +158,37 @@ class Renderer:
         return segments, unlearned
 
     def _finish(
-        self, line: int, segments: Sequence[_Segment], expected: str | None, unlearned: int
+        self,
+        line: int,
+        segments: Sequence[_Segment],
+        expected: str | None = None,
+        question: str | None = None,
+        unlearned: int = 0,
     ) -> Rendered | Dropped:
+        # A chat template writes its own begin-of-text token.
         ids = [] if self.has_template and expected is not None else list(self._lead)
         labels = [IGNORED] * len(ids)
-        prompt = 0
+        asked = 0
         for segment in segments:
             tokens = self._tokens(segment.text)
             if segment.ends:
                 tokens.append(int(self.tokenizer.eos_token_id))
             if segment.learned:
-                prompt = len(ids)
+                asked = len(ids)
                 tokens, upto = self._until_stop(tokens)
                 labels += tokens[:upto] + [IGNORED] * (len(tokens) - upto)
             else:
                 labels += [IGNORED] * len(tokens)
             ids += tokens
         truncated = len(ids) > self.max_length
-        prompt_ids = ids[:prompt] if expected is not None and prompt < self.max_length else []
+        prompt_ids = ids[:asked] if expected is not None and asked < self.max_length else []
         ids, labels = ids[: self.max_length], labels[: self.max_length]
-        if labels:
-            labels[0] = IGNORED
+        labels[:1] = [IGNORED] * len(labels[:1])
         if all(label == IGNORED for label in labels):
             why = f"Its prompt alone fills max_length ({self.max_length} tokens)." if truncated else "It is too short."
             return Dropped(line, why)
-        return Rendered(line, ids, labels, prompt_ids, expected if prompt_ids else None, truncated, unlearned)
+        answer, asking = (expected, question) if prompt_ids else (None, None)
+        return Rendered(line, ids, labels, prompt_ids, answer, truncated, asking, unlearned)
 
     def _until_stop(self, tokens: list[int]) -> tuple[list[int], int]:
         """A learned segment's tokens and how many of them are learned: through the last stop token.

@@ -1,0 +1,261 @@
+"""A training from its spec to its artifacts; the story that `python -m slm.run DIR` tells in `DIR/events.jsonl`.
+
+started → preparing (digests, rows, tokens) → prepared → loading (weights) → training → evaluating → saving → finished.
+Data come before weights, so that a file without anything to learn fails within seconds. The base is scored after the
+training, so that the first step comes at once. A killed run goes on from its newest whole checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from slm import adapters, checkpoints
+from slm.checkpoints import Checkpoint
+from slm.data.render import Rendered
+from slm.errors import Cancelled, Interrupted, RunFailure
+from slm.evaluate import scorecard
+from slm.events import EventLog, Stop, cancel_requested
+from slm.methods import METHODS, Recipe
+from slm.spec import ModelRef, TrainSpec
+from slm.train import machine as machines
+from slm.train import outcome, rows
+from slm.train.loop import Loop
+from slm.train.machine import Machine
+from slm.train.progress import Progress
+
+CHECKPOINTS = "checkpoints"
+_SHOTS = 4
+"""Training examples shown to the untrained base, for a fair comparison."""
+
+
+def train(spec: TrainSpec, directory: Path, log: EventLog, stop: Stop | None = None) -> None:
+    """Carry out a training attempt; on return the log ends with `finished`.
+
+    Raises `RunFailure`, `Cancelled` (with the checkpoint that is kept) or `Interrupted`; anything else is a defect or
+    the machine's (out of memory). `stop` is asked at least once a micro-batch.
+    """
+    _Training(_absolute(spec, directory), directory, log, stop or Stop(directory)).run()
+
+
+@dataclass
+class _Resumed:
+    checkpoint: Checkpoint
+    progress: Progress
+
+
+class _Training:
+    def __init__(self, spec: TrainSpec, directory: Path, log: EventLog, stop: Stop) -> None:
+        self.spec, self.config, self.directory, self.log, self.stop = spec, spec.config, directory, log, stop
+        self.recipe: Recipe = METHODS[spec.config.method]
+        self.folder = directory / CHECKPOINTS
+
+    def run(self) -> None:
+        warnings: list[str] = []
+        self.folder.mkdir(exist_ok=True)
+        checkpoints.sweep(self.folder)
+        resumed = self._resumed(warnings.append)
+        machine = self._start(resumed, warnings)
+        tokenizer, prepared = self._prepare()
+        try:
+            model = self._load(tokenizer)
+            loop = self._loop(model, tokenizer, prepared, machine, resumed)
+            self._learn(loop, resumed)
+            evaluation = self._evaluate(loop, tokenizer, prepared)
+            self._finish(loop, tokenizer, evaluation)
+        except Cancelled as cancelled:
+            newest = next(iter(checkpoints.complete(self.folder)), None)
+            raise Cancelled(
+                step=cancelled.step or (newest.step if newest else 0), checkpoint=newest.name if newest else None
+            ) from None
+
+    # -- before training
+
+    def _resumed(self, warn: Callable[[str], None]) -> _Resumed | None:
+        """The newest checkpoint that is whole and tells where it stood."""
+        while (checkpoint := checkpoints.newest_whole(self.folder, warn)) is not None:
+            try:
+                return _Resumed(checkpoint, Progress.load(checkpoint.path))
+            except (OSError, ValueError, TypeError) as error:
+                warn(f"Checkpoint {checkpoint.name} does not tell where it stood ({error}); an older one is used.")
+                shutil.rmtree(checkpoint.path, ignore_errors=True)
+        return None
+
+    def _start(self, resumed: _Resumed | None, warnings: list[str]) -> Machine:
+        earlier = resumed.progress.machine if resumed else None
+        machine = machines.choose(self.config, threads=self.spec.threads, earlier=earlier)
+        torch.set_num_threads(machine.threads)
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        transformers.set_seed(self.config.seed)
+        self.log.append(
+            "started",
+            resumed_from_step=resumed.checkpoint.step if resumed else None,
+            pid=os.getpid(),
+            versions=machines.versions(),
+            **machine.as_fields(),
+        )
+        for sentence in warnings:
+            self.log.append("warned", code="checkpoint_corrupt", message=sentence)
+        self.stop.check()
+        return machine
+
+    def _prepare(self) -> tuple[Any, rows.Prepared]:
+        self.log.append("phase", phase="preparing")
+        config = checkpoints.load_config(self.spec.model)
+        if (refusal := self.recipe.refusal(config)) is not None:
+            raise RunFailure("model_unsupported", refusal)
+        tokenizer = checkpoints.load_tokenizer(self.spec.model)
+        limit = getattr(config, "max_position_embeddings", None)
+        length = min(self.config.max_length, limit) if isinstance(limit, int) else self.config.max_length
+        renderer = self.recipe.renderer(tokenizer, max_length=length)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        prepared = rows.prepare(self.spec, self.directory, renderer, self._beat("preparing"))
+        if length < self.config.max_length:
+            sentence = f"This model reads at most {length} tokens, so max_length is {length}."
+            self.log.append("warned", code="max_length_lowered", message=sentence)
+        for code, message in prepared.warnings:
+            self.log.append("warned", code=code, message=message)
+        return tokenizer, prepared
+
+    def _load(self, tokenizer: Any) -> Any:
+        self.log.append("phase", phase="loading")
+        self.stop.check()
+        base = checkpoints.load_base(self.spec.model, self.directory, model_class=self.recipe.MODEL_CLASS)
+        self.stop.check()
+        base.config.use_cache = False
+        # LoRA's first matrices must not depend on what was drawn before.
+        transformers.set_seed(self.config.seed)
+        return adapters.prepare(base, self.config, task_type=self.recipe.TASK_TYPE)
+
+    def _loop(
+        self, model: Any, tokenizer: Any, prepared: rows.Prepared, machine: Machine, resumed: _Resumed | None
+    ) -> Loop:
+        progress = resumed.progress if resumed else Progress()
+        progress.machine = machine.as_fields()
+        loop = Loop(
+            model,
+            prepared.train,
+            prepared.held_out,
+            recipe=self.recipe,
+            config=self.config,
+            machine=machine,
+            folder=self.folder,
+            pad_id=tokenizer.pad_token_id,
+            progress=progress,
+            log=self.log,
+            check=self.stop.check,
+        )
+        counts = {"steps_per_epoch": loop.batches.steps, "total_steps": loop.total_steps}
+        self.log.append("prepared", **prepared.as_fields(), **counts)
+        return loop
+
+    # -- training and after
+
+    def _learn(self, loop: Loop, resumed: _Resumed | None) -> None:
+        """Train to the end, or save where it stood when asked to stop; leaves the best weights in the model."""
+        self.log.append("phase", phase="training")
+        kept = resumed.checkpoint.step if resumed else 0
+        start = resumed.checkpoint.path if resumed else None
+        try:
+            if start is not None and loop.progress.unevaluated:
+                checkpoints.load_weights(loop.model, start)
+                loop.evaluate()
+                loop.amend(start)
+            if not loop.finished():
+                loop.train(resume_from_checkpoint=str(start) if start else None)
+        except (Cancelled, Interrupted) as asked:
+            marker = cancel_requested(self.directory)
+            wanted = marker is None or marker.get("save", True)
+            if wanted and loop.progress.step > kept:
+                loop.save_stopped()
+            if isinstance(asked, Cancelled):
+                raise Cancelled(step=loop.progress.step) from None
+            raise
+        best = {checkpoint.step: checkpoint for checkpoint in checkpoints.complete(self.folder)}
+        chosen = best.get(loop.progress.best_step or loop.progress.step)
+        if chosen is not None:
+            checkpoints.load_weights(loop.model, chosen.path)
+
+    def _evaluate(self, loop: Loop, tokenizer: Any, prepared: rows.Prepared) -> dict[str, Any]:
+        self.log.append("phase", phase="evaluating")
+        working = self.directory / outcome.WORKING
+        shutil.rmtree(working, ignore_errors=True)
+        working.mkdir()
+        card: dict[str, Any] = {
+            "metrics": {},
+            "base_metrics": {},
+            "intervals": {},
+            "rows_scored": 0,
+            "rows_available": 0,
+        }
+        if prepared.held_out:
+            card = scorecard(
+                loop.model,
+                tokenizer,
+                prepared.held_out,
+                config=self.config,
+                adapter=self.config.adapter,
+                base_loader=lambda: self._base(loop),
+                report=lambda phase, done, total: self.log.beat(phase, done=done, total=total),
+                check=self.stop.check,
+                samples_path=working / outcome.SAMPLES,
+                shots=_shots(prepared.train),
+            )
+        statistics = outcome.training_statistics(
+            loop.progress, total_steps=loop.total_steps, prepared=prepared.as_fields()
+        )
+        return {**card, "loss_curve": outcome.loss_curve(loop.progress), "training_statistics": statistics}
+
+    def _base(self, loop: Loop) -> Any:
+        """The untrained model once more, where training changed its own weights."""
+        base = checkpoints.load_base(self.spec.model, self.directory, model_class=self.recipe.MODEL_CLASS)
+        return base.to(loop.args.device)
+
+    def _finish(self, loop: Loop, tokenizer: Any, evaluation: dict[str, Any]) -> None:
+        self.log.append("phase", phase="saving")
+        beat = self._beat("saving")
+        working = self.directory / outcome.WORKING
+        learned = sum(p.numel() * p.element_size() for p in loop.model.parameters() if p.requires_grad)
+        checkpoints.require_space(self.directory, learned + (16 << 20), "the trained weights")
+        beat(0, 3)
+        (working / outcome.EVALUATION).write_text(json.dumps(evaluation, indent=1))
+        made = outcome.save_model(loop.model, tokenizer, self.spec, working)
+        beat(1, 3)
+        listed = outcome.list_artifacts(working)
+        beat(2, 3)
+        checkpoints.publish(working, self.directory / outcome.ARTIFACTS)
+        made |= {"precision": loop.progress.machine["precision"]}
+        self.log.append("finished", durable=True, artifacts=listed, evaluation=evaluation, model=made)
+
+    def _beat(self, phase: str) -> rows.Beat:
+        def beat(done: int, total: int) -> None:
+            self.stop.check()
+            self.log.beat(phase, done=done, total=total)
+
+        return beat
+
+
+def _shots(train: list[Rendered]) -> list[tuple[str, str]]:
+    """The shortest way to show the task: a few training rows as (question, answer)."""
+    pairs = [(row.prompt, row.expected) for row in train]
+    return [(prompt, expected) for prompt, expected in pairs if prompt is not None and expected is not None][:_SHOTS]
+
+
+def _absolute(spec: TrainSpec, directory: Path) -> TrainSpec:
+    """The spec with the model's folders made absolute; relative ones are below the run directory."""
+    reference = spec.model
+    folders = tuple(str(directory / folder) for folder in reference.adapters)
+    model = ModelRef(
+        model_id=reference.model_id, name=reference.name, path=str(directory / reference.path), adapters=folders
+    )
+    return spec.model_copy(update={"model": model})
