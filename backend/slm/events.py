@@ -7,7 +7,8 @@ carry no number: they only say that the process lives. One writer at a time, gua
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -19,11 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from slm.errors import Cancelled, Interrupted
+from slm.files import open_shared, read_at, sync_folder, try_lock
 
 EVENTS, LOCK, CANCEL, LOG, SPEC = "events.jsonl", "run.lock", "cancel", "stdout.log", "run.json"
+RESERVE = ".reserve"
+"""A few blocks kept for the last event, so that a run on a full disk can still say why it failed."""
+RESERVE_BYTES = 16 * 1024
 TERMINAL = frozenset({"finished", "cancelled", "failed"})
 BEAT = "beat"
 BEAT_INTERVAL = 0.2
+PROBE_SECONDS = 0.5
+"""Whoever asks `lock_holder` holds a free lock for microseconds; a run must not take that for another run."""
 
 Event = dict[str, Any]
 
@@ -41,22 +48,27 @@ class RunLock:
         self._fd: int | None = None
 
     def acquire(self) -> bool:
-        """Take the lock without waiting; False where another process holds it."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
+        """Take the lock; False where another process holds it."""
+        fd = open_shared(self.path)
+        deadline = time.monotonic() + PROBE_SECONDS
+        while not try_lock(fd):
+            if time.monotonic() > deadline:
+                os.close(fd)
+                return False
+            time.sleep(0.01)
+        os.ftruncate(fd, 0)
         self._fd = fd
         self.note(attempt=0)
         return True
 
     def note(self, *, attempt: int) -> None:
         """Write who holds the lock, for `lock_holder`; attempt 0 until `run.json` is read."""
-        assert self._fd is not None
-        content = json.dumps({"pid": os.getpid(), "attempt": attempt, "started_at": now()}).encode()
-        os.pwrite(self._fd, content, 0)
+        if self._fd is None:
+            raise RuntimeError("the lock is not held")
+        holder = {"pid": os.getpid(), "birth": birth(os.getpid()), "attempt": attempt, "started_at": now()}
+        content = json.dumps(holder).encode()
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.write(self._fd, content)
         os.ftruncate(self._fd, len(content))
 
     def release(self) -> None:
@@ -66,24 +78,37 @@ class RunLock:
 
 
 def lock_holder(directory: Path) -> dict[str, Any] | None:
-    """Who holds the run's lock (pid, attempt, started_at), or None where nobody does."""
+    """Who holds the run's lock (pid, birth, attempt, started_at), or None where nobody does.
+
+    Empty while the holder is still writing its name.
+    """
+    if not (directory / LOCK).exists():
+        return None
     try:
-        fd = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        fd = open_shared(directory / LOCK)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.pread(fd, 4096, 0)
-        try:
-            held = json.loads(text)
-        except ValueError:
-            held = {}
-        return held if isinstance(held, dict) else {}
-    else:
-        return None
+        if try_lock(fd):
+            return None
+        held = json.loads(read_at(fd, 4096, 0))
+    except ValueError:
+        return {}
     finally:
         os.close(fd)
+    return held if isinstance(held, dict) else {}
+
+
+def birth(pid: int) -> int | None:
+    """When a process began, in clock ticks since the machine did: with the pid it names a process for good.
+
+    Unlike a time of day it does not move when the clock is set. None where the process or `/proc` is not there.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 class EventLog:
@@ -92,8 +117,11 @@ class EventLog:
     def __init__(self, directory: Path, *, attempt: int) -> None:
         self.path = directory / EVENTS
         self.attempt = attempt
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._reserve = directory / RESERVE
+        self._fd = open_shared(self.path, append=True)
         self._cut_torn_line()
+        with contextlib.suppress(OSError):
+            self._reserve.write_bytes(b"\0" * RESERVE_BYTES)
         self.seq = last_seq(self.path)
         self._last_beat = 0.0
 
@@ -101,8 +129,15 @@ class EventLog:
         self, type_: str, *, durable: bool = False, payload: dict[str, Any] | None = None, **fields: Any
     ) -> Event:
         """Write one numbered event. Raises `OSError` (a full disk) after cutting what was half written."""
-        event: Event = {"seq": self.seq + 1, "attempt": self.attempt, "type": type_, "time": now(), **(payload or {}), **fields}
-        self._write(event)
+        event: Event = {"seq": self.seq + 1, "attempt": self.attempt, "type": type_, "time": now()}
+        event |= {**(payload or {}), **fields}
+        try:
+            self._write(event)
+        except OSError:
+            if type_ not in TERMINAL or not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            self._write(event)
         if durable or type_ in TERMINAL:
             os.fsync(self._fd)
         self.seq += 1
@@ -114,18 +149,21 @@ class EventLog:
         if clock - self._last_beat < BEAT_INTERVAL:
             return
         self._last_beat = clock
-        self._write({"type": BEAT, "attempt": self.attempt, "time": now(), "phase": phase, **payload})
+        with contextlib.suppress(OSError):  # a full disk is told by the next event that matters
+            self._write({"type": BEAT, "attempt": self.attempt, "time": now(), "phase": phase, **payload})
 
     def close(self) -> None:
         os.close(self._fd)
+        self._reserve.unlink(missing_ok=True)
 
     def _write(self, event: Event) -> None:
-        line = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        text = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        line = text.encode(errors="replace") + b"\n"  # half characters (surrogates) are in no file and no database
         size = os.fstat(self._fd).st_size
         try:
             written = os.write(self._fd, line)
             if written != len(line):
-                raise OSError(28, f"No space left for the event log {self.path}")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         except OSError:
             os.ftruncate(self._fd, size)
             raise
@@ -135,7 +173,7 @@ class EventLog:
         keep = size
         while keep > 0:
             start = max(0, keep - 65536)
-            block = os.pread(self._fd, keep - start, start)
+            block = read_at(self._fd, keep - start, start)
             newline = block.rfind(b"\n")
             if newline >= 0:
                 keep = start + newline + 1
@@ -212,7 +250,7 @@ def cancel_requested(directory: Path) -> dict[str, Any] | None:
 
 
 class Stop:
-    """Whether the run should end: its cancel marker, or SIGTERM. Asked at safe points, never in the middle of a step."""
+    """Whether the run should end: its cancel marker, or SIGTERM. Asked at safe points, never in mid-step."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -241,8 +279,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    with opened_directory(path.parent) as fd:
-        os.fsync(fd)
+    sync_folder(path.parent)
 
 
 @contextmanager
