@@ -31,14 +31,14 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-setup_environment
+setup_environment ""
 setup_weights
 echo "Set-up done."
 
 cd "$here/backend"
 slm="$SLM_VENV/bin/slm"
 url="$("$slm" serve --background --next-free --json | "$SLM_PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["url"])')"
-echo "The service answers at $url (log: backend/data/serve.log)."
+echo "The service answers at $url (log: backend/data/service.log)."
 status=0
 "$SLM_PYTHON" "$here/examples/demo.py" --url "$url" ${tour[@]+"${tour[@]}"} || status=$?
 if [ "$leave" = yes ]; then
@@ -46,6 +46,6 @@ if [ "$leave" = yes ]; then
 else
     echo "The service goes on. Look around:  $url/docs  or  .venv/bin/slm list models"
     echo "Train on your own file:            .venv/bin/slm train --data FILE.csv"
-    echo "Stop it:                           (cd backend && ../.venv/bin/slm stop)"
+    echo "Stop it:                           .venv/bin/slm stop"
 fi
 exit "$status"

@@ -27,7 +27,8 @@ from app.services import storage
 from app.supervisor import Supervisor
 
 _DESCRIPTION = """
-Fine-tune, evaluate and keep **small language models** on your own machine: datasets → experiments → evaluations → models.
+Fine-tune, evaluate and keep **small language models** on your own machine:
+datasets → experiments → evaluations → models.
 
 Every answer that is not what you asked for is an RFC 9457 problem whose `detail` is a sentence. Lists are bare arrays,
 newest first; with `limit` they come in pages, and the `Link` header leads on. Experiments that were simulated say

@@ -14,8 +14,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,7 +56,6 @@ class Watch:
     cancelling_since: float | None = None
     silenced: bool = False
     seen_dead: bool = False
-    reported: set[str] = field(default_factory=set)
 
 
 class Supervisor:
@@ -119,7 +119,7 @@ class Supervisor:
             except DatabaseGone as error:
                 _log.error("%s", error)
                 return
-            except Exception:
+            except Exception:  # noqa: BLE001 - one run's trouble must not end the watch over the others
                 _log.exception("the supervisor's tick failed; the next one tries again")
             self._wake.wait(self._settings.supervisor_interval)
             self._wake.clear()
@@ -286,14 +286,9 @@ class Supervisor:
             ours = [event for event in events if event.get("attempt") == watch.attempt]
             ending = next((event for event in ours if event.get("type") in TERMINAL and event.get("seq")), None)
             running = events if ending is None else events[: events.index(ending)]
+            reached = offset if ending is None else watch.offset
             self._database.write(
-                lambda session, running=running, offset=offset, ending=ending: training.record(
-                    session,
-                    watch.run_id,
-                    fence=watch.fence,
-                    events=running,
-                    offset=offset if ending is None else watch.offset,
-                )
+                partial(training.record, run_id=watch.run_id, fence=watch.fence, events=running, offset=reached)
             )
             watch.heard = self._clock()
             if ending is not None:

@@ -90,10 +90,9 @@ def script(spec: SimulationSpec) -> list[tuple[float, dict[str, Any]]]:
         done = step / total
         eta = round(duration * (1 - done), 1)
         value = loss(done)
-        events.append(
-            (duration * done * 0.98, {"type": "step", "step": step, "total_steps": total, "epoch": round(step / per_epoch, 3),
-                                      "loss": value, "learning_rate": config.learning_rate, "eta_seconds": eta})
-        )  # fmt: skip
+        told = {"step": step, "total_steps": total, "epoch": round(step / per_epoch, 3), "loss": value}
+        told |= {"learning_rate": config.learning_rate, "eta_seconds": eta}
+        events.append((duration * done * 0.98, {"type": "step", **told}))
     for epoch in range(1, epochs + 1):
         done = min(epoch / epochs, 1)
         train, held_out = loss(done), round(loss(done) + 0.08, 4)

@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Query, Request, Response
 from sqlalchemy.orm import Session
@@ -43,6 +43,9 @@ class Row(Protocol):
     created_at: Any
 
 
+R = TypeVar("R", bound=Row)
+
+
 def _page(
     limit: Annotated[int | None, Query(ge=1, le=1000, description="At most so many; all where left out.")] = None,
     cursor: Annotated[
@@ -70,7 +73,7 @@ class Paged:
     request: Request
     response: Response
 
-    def __call__(self, rows: Sequence[Row], page: Page) -> Sequence[Row]:
+    def __call__(self, rows: Sequence[R], page: Page) -> Sequence[R]:
         if page.limit is None or len(rows) <= page.limit:
             return rows
         shown = rows[: page.limit]

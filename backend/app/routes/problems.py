@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from app.errors import FieldError, PlatformError
-from app.schemas.common import Problem
+from app.schemas.common import FieldProblem, Problem
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger("app.http")
@@ -61,7 +61,7 @@ def problem(
         detail=detail,
         instance=request.url.path,
         code=code,
-        errors=[{"field": e.field, "message": e.message} for e in errors] or None,  # type: ignore[arg-type,misc]
+        errors=[FieldProblem(field=entry.field, message=entry.message) for entry in errors] or None,
     )
     return JSONResponse(body.model_dump(exclude_none=True), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 

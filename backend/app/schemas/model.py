@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from app.schemas.common import Body, Instant, ShortName, Text, Wire
 
-_EXAMPLE = {
+_EXAMPLE: dict[str, JsonValue] = {
     "id": "01a20b4e-acbc-7f03-9d20-ccef5efd5345",
     "name": "GPT-2 Small",
     "model_type": "base",

@@ -1,1 +1,1 @@
-"""The verbs. Session first, keywords after; they flush and never commit; no file or socket work under a session that writes."""
+"""The verbs. Session first, keywords after; they flush and never commit; no file or socket work in a transaction."""

@@ -79,12 +79,13 @@ def curves(
     for kind, attempt, step, time, payload in session.execute(query):
         if kind == "started":
             if attempt > 1:
-                start = payload.get("resumed_from_step") or 0
+                start = int(str(payload.get("resumed_from_step") or 0))
                 found = {key: [point for point in column if point[0] <= start] for key, column in found.items()}
             continue
         for key, (source, field) in wanted.items():
-            if source == kind and isinstance(payload.get(field), int | float) and step is not None:
-                found[key].append((step, float(payload[field]), time))
+            value = payload.get(field)
+            if source == kind and isinstance(value, int | float) and step is not None:
+                found[key].append((step, float(value), time))
     return {key: _column(thin(column, points)) for key, column in found.items()}
 
 

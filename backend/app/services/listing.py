@@ -21,7 +21,7 @@ class Page:
     after: tuple[datetime, str] | None = None
 
 
-def newest_first(session: Session, query: Select[tuple[T]], row: Any, page: Page) -> Sequence[T]:
+def newest_first(session: Session, query: Select[T], row: Any, page: Page) -> Sequence[T]:
     """The rows of `query` for the page, and one more where there are more."""
     if page.after is not None:
         created_at, identity = page.after

@@ -45,8 +45,8 @@ def transition(session: Session, run: Run, state: str) -> None:
         changes["started_at"] = utcnow()
     if state in _ENDED:
         changes |= {"finished_at": utcnow(), "owner": None}
-    statement = update(Run).where(Run.id == run.id, Run.state == before).values(**changes)
-    if session.execute(statement.execution_options(synchronize_session="fetch")).rowcount != 1:
+    statement = update(Run).where(Run.id == run.id, Run.state == before).values(**changes).returning(Run.id)
+    if session.execute(statement.execution_options(synchronize_session=False)).first() is None:
         raise InvalidTransition(f"The run is no longer {before}; look at it again.")
     session.refresh(run)
     experiment = session.get(Experiment, run.experiment_id) if run.experiment_id else None
@@ -84,7 +84,7 @@ def owned(session: Session, run_id: str, fence: int) -> Run:
     return run
 
 
-def record(session: Session, run_id: str, *, fence: int, events: Iterable[Mapping[str, Any]], offset: int) -> Run:
+def record(session: Session, *, run_id: str, fence: int, events: Iterable[Mapping[str, Any]], offset: int) -> Run:
     """Take in what the run's log says up to `offset`: idempotent on (run, seq). Terminal events come separately."""
     run = owned(session, run_id, fence)
     progress = dict(run.progress or {})
