@@ -1,7 +1,7 @@
 """A supervised process on this machine: forked from the warm process where there is one, else started plainly.
 
-The process owns its session, so it outlives the service; it is found again by the lock on its directory and, before it
-takes that, by its process id and start time.
+The process owns its session, so it outlives the service. It is found again by the lock on its directory and, before it
+takes that, by its process id and the moment it began: a number alone may belong to another process by then.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
 from app.executors.base import Handle, SubmitFailed
-from slm.events import LOG, lock_holder
-from slm.warm_client import WarmProcess
+from slm.events import LOG, birth, lock_holder
+from slm.warm_client import QUIET, WarmProcess
 
 PACKAGES = Path(__file__).resolve().parent.parent.parent
+NEEDED = ("torch", "transformers", "peft", "safetensors")
 
 
 class LocalExecutor:
@@ -32,15 +34,19 @@ class LocalExecutor:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def unavailable(self) -> str | None:
-        from importlib.util import find_spec
-
-        missing = [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]
-        return f"{', '.join(missing)} are not installed in this environment." if missing else None
+        missing = [name for name in NEEDED if find_spec(name) is None]
+        if not missing:
+            return None
+        return f"The training libraries are not all installed in this environment ({', '.join(missing)} missing)."
 
     def prepare(self) -> None:
         """Bring up the warm process, so that the first run starts in seconds. Does not wait."""
-        if self._warm is not None:
+        if self._warm is not None and self.unavailable() is None:
             self._warm.start()
+
+    def warm(self) -> bool:
+        """Whether the next run would be forked from a warm process."""
+        return self._warm is not None and self._warm.ready()
 
     def close(self) -> None:
         """Let the warm process go; trainings live on."""
@@ -61,6 +67,7 @@ class LocalExecutor:
                 child = subprocess.Popen(
                     [self._python, "-m", "slm.run", str(directory)],
                     cwd=PACKAGES,
+                    env={**os.environ, **QUIET},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -72,22 +79,23 @@ class LocalExecutor:
         return _handle(child.pid, via="spawn")
 
     def poll(self, directory: Path, handle: Handle) -> bool:
+        self._reap()
+        return lock_holder(directory) is not None or _process(handle) is not None
+
+    def _reap(self) -> None:
+        """Take leave of our own children that ended, or they would stay as zombies while the service lives."""
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 del self._children[pid]
-        return lock_holder(directory) is not None or _process(handle) is not None
 
     def cancel(self, directory: Path, handle: Handle, *, force: bool) -> None:
-        holder = lock_holder(directory)
-        process = _process(
-            handle if holder is None or "pid" not in holder else _handle(int(holder["pid"]), via="found")
-        )
+        process = _holder(directory) or _process(handle)
         if process is None:
             return
         try:
             if force:
                 _kill_group(process)
-            else:
+            elif os.name == "posix":  # elsewhere this would be the end without a checkpoint; the marker is enough
                 process.terminate()
         except (psutil.NoSuchProcess, ProcessLookupError):
             return
@@ -102,21 +110,40 @@ def _kill_group(process: psutil.Process) -> None:
 
 
 def _handle(pid: int, *, via: str) -> Handle:
-    try:
-        started = psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        started = 0.0
-    return {"pid": pid, "started": started, "via": via}
+    return {"pid": pid, "birth": began(pid), "via": via}
 
 
-def _process(handle: Handle) -> psutil.Process | None:
-    """The living process of a handle; another process that got the same number later is not it."""
+def began(pid: int) -> float | None:
+    """What tells a process from a later one of the same number; None where there is no such process."""
+    ticks = birth(pid)
+    if ticks is not None:
+        return ticks
     try:
-        process = psutil.Process(int(handle["pid"]))
-        alive = process.status() != psutil.STATUS_ZOMBIE
-        return process if alive and abs(process.create_time() - float(handle["started"])) < 1 else None
-    except (psutil.NoSuchProcess, KeyError):
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
         return None
+
+
+def _process(named: Handle) -> psutil.Process | None:
+    """The living process that a handle or a lock names; another process that got its number later is not it."""
+    if not isinstance(named.get("pid"), int) or named.get("birth") is None:
+        return None
+    try:
+        process = psutil.Process(named["pid"])
+        alive = process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return None
+    moment = began(process.pid)
+    same = moment is not None and abs(moment - float(named["birth"])) < 1
+    return process if alive and same else None
+
+
+def _holder(directory: Path) -> psutil.Process | None:
+    """The process that holds the directory's lock; what it wrote there is its own, for it emptied the file first."""
+    holder = lock_holder(directory) or {}
+    if isinstance(holder.get("pid"), int) and holder.get("birth") is None:
+        holder = _handle(holder["pid"], via="found")
+    return _process(holder)
 
 
 def leftovers(runs_dir: Path) -> list[Path]:
