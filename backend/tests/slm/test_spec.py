@@ -1,0 +1,186 @@
+"""What a run is asked to do: defaults with their reasons, bounds, and the form on disk."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from slm.bundled import BUNDLED, SMOLLM2
+from slm.spec import (
+    LEARNING_RATES,
+    METHOD_KINDS,
+    Adapter,
+    DatasetKind,
+    DatasetRef,
+    FileFormat,
+    FolderSource,
+    Hyperparameters,
+    Method,
+    ModelRef,
+    PullSpec,
+    SimulationSpec,
+    TrainSpec,
+    load_spec,
+    parse_spec,
+    resolve,
+    steps_per_epoch,
+)
+
+PACKAGE = Path(__file__).resolve().parents[2] / "slm"
+PULL = PullSpec(run_id="r", attempt=1, model_id="m", name="n", source=FolderSource(folder="f"), destination="/d")
+
+
+def training(**config: object) -> TrainSpec:
+    rows = DatasetRef(
+        dataset_id="d",
+        name="d",
+        path="../d.csv",
+        file_format=FileFormat.CSV,
+        sha256="0" * 64,
+        row_count=5,
+        kind=DatasetKind.TEXT,
+    )
+    hyperparameters, _ = resolve(config)
+    return TrainSpec(
+        run_id="r",
+        experiment_id="e",
+        attempt=2,
+        model=ModelRef(model_id="m", name="m", path="/m", adapters=("/a",)),
+        train=rows,
+        config=hyperparameters,
+    )
+
+
+def test_every_default_that_is_taken_has_a_reason() -> None:
+    config, reasons = resolve({})
+    assert config.learning_rate == LEARNING_RATES[(Method.SFT, Adapter.LORA)][1]
+    assert set(reasons) <= set(Hyperparameters.model_fields)
+    required = {name for name, field in Hyperparameters.model_fields.items() if field.is_required()}
+    assert required | {"early_stopping_patience"} == set(reasons)
+
+
+def test_what_is_asked_wins_and_has_no_reason() -> None:
+    config, reasons = resolve({"learning_rate": 0.001, "epochs": 10, "batch_size": 32, "adapter": None})
+    assert (config.learning_rate, config.epochs, config.batch_size) == (0.001, 10, 32)
+    assert not {"learning_rate", "epochs", "batch_size"} & set(reasons)
+    assert "adapter" in reasons
+
+
+@pytest.mark.parametrize("adapter", Adapter)
+def test_the_learning_rate_suits_what_learns(adapter: Adapter) -> None:
+    config, _ = resolve({"adapter": adapter.value})
+    low, usual, high = LEARNING_RATES[(Method.SFT, adapter)]
+    assert low < usual < high
+    assert config.learning_rate == usual
+
+
+def test_alpha_follows_the_rank() -> None:
+    assert resolve({"lora_r": 4})[0].lora_alpha == 8
+    assert resolve({"lora_r": 4, "lora_alpha": 1})[0].lora_alpha == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": 0},
+        {"learning_rate": 2},
+        {"epochs": -1},
+        {"batch_size": 0},
+        {"batch_size": 2.5},
+        {"max_length": 4},
+        {"seed": 2**31},
+        {"eval_fraction": 0.6},
+        {"lr_scheduler_type": "zigzag"},
+        {"lora_r": "many"},
+        {"epoch": 3},
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        resolve(wrong)
+    assert caught.value.errors()[0]["loc"] == tuple(wrong)
+
+
+def test_a_method_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match="'osmosis'"):
+        resolve({"method": "osmosis"})
+
+
+@pytest.mark.parametrize("spec", [PULL, training(), training(adapter="full", max_steps=3)])
+def test_a_spec_reads_back_as_it_was_written(tmp_path: Path, spec: PullSpec | TrainSpec) -> None:
+    (tmp_path / "run.json").write_text(spec.model_dump_json())
+    assert load_spec(tmp_path) == spec
+    assert parse_spec(json.loads(spec.model_dump_json())) == spec
+
+
+def test_a_simulation_reads_back_and_can_be_a_key() -> None:
+    config, _ = resolve({})
+    spec = SimulationSpec(
+        run_id="r", experiment_id="e", attempt=1, config=config, rows=9, delay_seconds=0, duration_seconds=1,
+        failure_rate=0.1, seed=7,
+    )  # fmt: skip
+    again = parse_spec(json.loads(spec.model_dump_json()))
+    assert again == spec
+    assert hash(again) == hash(spec)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"task": "dance"},
+        {**PULL.model_dump(), "version": 2},
+        {**PULL.model_dump(), "extra": 1},
+        {**PULL.model_dump(), "attempt": 0},
+        {**PULL.model_dump(), "source": {"kind": "torrent"}},
+    ],
+)
+def test_a_document_of_another_make_is_refused(document: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        parse_spec(document)
+
+
+def test_a_spec_cannot_be_changed_after_it_was_made() -> None:
+    with pytest.raises(ValidationError):
+        PULL.name = "other"  # type: ignore[misc]
+
+
+@given(examples=st.integers(0, 10**7), batch=st.integers(1, 4096))
+def test_every_example_is_in_one_step(examples: int, batch: int) -> None:
+    steps = steps_per_epoch(examples, batch)
+    assert steps * batch >= examples
+    assert (steps - 1) * batch < max(examples, 1)
+
+
+def test_every_method_says_which_data_it_learns_from() -> None:
+    assert set(METHOD_KINDS) == set(Method)
+    assert all(METHOD_KINDS.values())
+    assert {method for method, _ in LEARNING_RATES} == set(Method)
+
+
+def test_every_hyperparameter_is_documented() -> None:
+    undocumented = [name for name, field in Hyperparameters.model_fields.items() if not field.description]
+    assert undocumented == []
+
+
+def test_bundled_weights_are_pinned() -> None:
+    source = BUNDLED[SMOLLM2]
+    assert len(source.sha256) == 64
+    assert source.download_bytes > 10**7
+    assert "De-quantised" in source.note
+
+
+@pytest.mark.parametrize("module", ["spec", "errors", "files", "events", "warm_client", "bundled"])
+def test_what_the_platform_imports_needs_no_tensor(module: str) -> None:
+    """Only pydantic and the standard library: the API starts in about a second."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    named |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    heavy = {"torch", "transformers", "peft", "numpy", "huggingface_hub", "safetensors"}
+    assert not heavy & {name.split(".")[0] for name in named}
