@@ -1,9 +1,10 @@
 # Sets up what is missing; sourced by demo.sh, test.sh and run.sh. Plain bash 3.2, no GNU-only flags.
 #
-#   setup_environment [dev]   a virtual environment at the root with the requirements (and the tests' ones)
+#   setup_environment [dev]   a virtual environment at the root with the requirements (dev: the tests' ones too)
 #   setup_weights             the bundled base model, into the user's cache folder
 #
-# TORCH_INDEX_URL is honoured for PyTorch alone. A repeat with unchanged requirement files takes no time.
+# A repeat with unchanged requirement files takes no time. TORCH_INDEX_URL is honoured for PyTorch alone; SLM_VENV
+# puts the environment elsewhere (never into backend/, which `--reload` watches).
 # shellcheck shell=bash
 
 SLM_ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -19,64 +20,85 @@ _slm_find_python() {
             return 0
         fi
     done
-    echo "Python 3.11 or newer with venv is needed. Debian and Ubuntu: apt install python3-venv; macOS: brew install python@3.12." >&2
+    {
+        echo "Python 3.11 or newer with its venv module is needed, and was not found."
+        echo "  Debian, Ubuntu:  sudo apt install python3-venv      macOS:  brew install python@3.12"
+    } >&2
     return 1
 }
 
-_slm_digest() {
-    cat "$@" | "$SLM_PYTHON" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
-}
-
 _slm_announce() {
+    local torch="PyTorch, about 100 MB"
     echo "Setting up in $SLM_VENV. This downloads:"
-    if [ "$(uname -s)" = "Linux" ] && [ -z "${TORCH_INDEX_URL:-}" ] && [ "$(uname -m)" = "x86_64" ]; then
+    if [ -n "${TORCH_INDEX_URL:-}" ]; then
+        echo "  PyTorch from $TORCH_INDEX_URL (about 200 MB for the CPU build, gigabytes for a CUDA build)"
+    elif [ "$(uname -s)" = "Linux" ] && [ "$(uname -m)" = "x86_64" ]; then
+        torch="PyTorch, about 2.5 GB, 6 GB on disk: the ordinary index has it with CUDA on Linux"
         if command -v nvidia-smi >/dev/null 2>&1; then
-            echo "  PyTorch with CUDA, about 2.5 GB (6 GB installed)"
+            echo "  $torch"
         else
-            echo "  PyTorch: about 2.5 GB from the ordinary index (its Linux build carries CUDA). No NVIDIA GPU was found;"
-            echo "    for the CPU build of about 200 MB, stop now (Ctrl-C) and run this again with"
-            echo "    TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"
+            echo "  $torch."
+            echo "    No NVIDIA GPU was found. For the CPU build (about 200 MB) stop now with Ctrl-C and call this again as"
+            echo "    TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu $0"
         fi
     else
-        echo "  PyTorch, about 100 to 250 MB"
+        echo "  $torch"
     fi
-    echo "  the other packages, about 150 MB"
+    echo "  other packages, about 150 MB"
+}
+
+# The digest of what decides an installation: requirement files, and where it is (scripts hold absolute paths).
+_slm_digest() {
+    { cat "$@" && echo "$SLM_ROOT"; } |
+        "$SLM_PYTHON" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
+}
+
+_slm_pip() {
+    local quiet="--quiet"
+    # Someone who looks on sees that the long download lives; a log need not.
+    [ ! -t 1 ] || quiet="--no-input"
+    (cd "$SLM_ROOT/backend" && "$SLM_PYTHON" -m pip install "$quiet" --disable-pip-version-check "$@")
 }
 
 setup_environment() {
-    local files digest stamp
-    files=("$SLM_ROOT/backend/requirements.txt" "$SLM_ROOT/backend/pyproject.toml" "$SLM_ROOT/client/pyproject.toml")
-    if [ "${1:-}" = "dev" ]; then
-        files+=("$SLM_ROOT/backend/requirements-dev.txt")
-    fi
-    stamp="$SLM_VENV/.slm-setup${1:+-$1}"
-    if [ ! -x "$SLM_PYTHON" ]; then
-        _slm_announce
-        "$(_slm_find_python)" -m venv "$SLM_VENV" || return 1
-    fi
-    digest="$(_slm_digest "${files[@]}")" || return 1
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$digest" ]; then
-        return 0
-    fi
-    if [ -n "${TORCH_INDEX_URL:-}" ]; then
-        "$SLM_PYTHON" -m pip install --quiet --disable-pip-version-check --index-url "$TORCH_INDEX_URL" torch==2.13.0 || return 1
-    fi
-    (
-        cd "$SLM_ROOT/backend" || exit 1
+    local digest dev_digest found torch
+    local plain=("$SLM_ROOT/backend/requirements.txt" "$SLM_ROOT/backend/pyproject.toml" "$SLM_ROOT/client/pyproject.toml")
+    local stamp="$SLM_VENV/.slm-setup" dev_stamp="$SLM_VENV/.slm-setup-dev"
+    if "$SLM_PYTHON" -c '' >/dev/null 2>&1; then
+        digest="$(_slm_digest "${plain[@]}")" || return 1
+        dev_digest="$(_slm_digest "${plain[@]}" "$SLM_ROOT/backend/requirements-dev.txt")" || return 1
         if [ "${1:-}" = "dev" ]; then
-            "$SLM_PYTHON" -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+            [ "$(cat "$dev_stamp" 2>/dev/null)" != "$dev_digest" ] || return 0
         else
-            "$SLM_PYTHON" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+            [ "$(cat "$stamp" 2>/dev/null)" != "$digest" ] || return 0
         fi
-    ) || return 1
+        echo "Bringing $SLM_VENV up to date."
+    else
+        _slm_announce
+        found="$(_slm_find_python)" || return 1
+        "$found" -m venv --clear "$SLM_VENV" || return 1
+        digest="$(_slm_digest "${plain[@]}")" || return 1
+        dev_digest="$(_slm_digest "${plain[@]}" "$SLM_ROOT/backend/requirements-dev.txt")" || return 1
+    fi
+    rm -f "$stamp" "$dev_stamp"
+    if [ -n "${TORCH_INDEX_URL:-}" ]; then
+        torch="$(grep '^torch==' "$SLM_ROOT/backend/requirements.txt")"
+        _slm_pip --index-url "$TORCH_INDEX_URL" "$torch" || return 1
+    fi
+    if [ "${1:-}" = "dev" ]; then
+        _slm_pip -r requirements.txt -r requirements-dev.txt || return 1
+        echo "$dev_digest" >"$dev_stamp"
+    else
+        _slm_pip -r requirements.txt || return 1
+    fi
     echo "$digest" >"$stamp"
 }
 
 setup_weights() {
     local models
-    models="$(cd "$SLM_ROOT/backend" && "$SLM_PYTHON" -c 'from app.config import Settings; print(Settings().models_dir)')" || return 1
-    if [ ! -f "$models/smollm2-135m-instruct/slm-weights.json" ]; then
-        echo "Fetching the bundled base model SmolLM2-135M-Instruct: 93 MB to download, 0.5 GB in $models (once)."
-        (cd "$SLM_ROOT/backend" && "$SLM_VENV/bin/slm" pull smollm2 --direct) || return 1
-    fi
+    models="$(cd "$SLM_ROOT/backend" && "$SLM_PYTHON" -c 'from app.cli.places import settings; print(settings().models_dir)')" ||
+        return 1
+    [ ! -f "$models/smollm2-135m-instruct/slm-weights.json" ] || return 0
+    echo "Fetching the bundled base model SmolLM2-135M-Instruct: 93 MB to download, 0.5 GB in $models (once)."
+    (cd "$SLM_ROOT/backend" && "$SLM_VENV/bin/slm" pull smollm2 --direct)
 }

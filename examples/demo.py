@@ -23,7 +23,13 @@ from slm_client.answers import DatasetDetail, EvaluationDetail, ExperimentDetail
 
 HERE = Path(__file__).resolve().parent
 BASE = "SmolLM2 135M Instruct"
-CONFIG: dict[str, Any] = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "max_length": 256, "generate_max_rows": 60}
+CONFIG: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 8,
+    "learning_rate": 1e-3,
+    "max_length": 256,
+    "generate_max_rows": 60,
+}
 NOT_MEASURED = "not measured"
 METRICS = (
     ("loss", "held-out loss", "{:.3f}"),
@@ -59,7 +65,12 @@ def base_model(client: Client, console: Console) -> ModelDetail:
 
 def watch(client: Client, experiment: ExperimentDetail, console: Console) -> ExperimentDetail:
     """Show step, loss, tokens/s and the time left while it runs; returns the experiment once it has ended."""
-    columns = (TextColumn("{task.description:<22}"), BarColumn(), TextColumn("{task.fields[shown]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TextColumn("{task.fields[shown]}"),
+        TimeElapsedColumn(),
+    )
     last = experiment
     with Progress(*columns, console=console) as bars:
         task = bars.add_task("starting", total=100, shown="")
@@ -71,7 +82,9 @@ def watch(client: Client, experiment: ExperimentDetail, console: Console) -> Exp
                 bars.update(task, description=state.phase, completed=100 * (state.done or 0) / state.total,
                             shown=f"{state.done}/{state.total} rows")  # fmt: skip
             else:
-                bars.update(task, description=state.phase or last.status, completed=state.percent or 0, shown=line(last))
+                bars.update(
+                    task, description=state.phase or last.status, completed=state.percent or 0, shown=line(last)
+                )
         bars.update(task, description=last.status, completed=100 if last.status == "completed" else None)
     return last
 
@@ -199,7 +212,9 @@ def tour(client: Client, console: Console, arguments: argparse.Namespace, starte
     made = client.models.get(experiment.resulting_model_id or "")
     seconds = time.monotonic() - started
     console.print(f"The model lies in {(made.metadata or {}).get('weights_path', NOT_MEASURED)}")
-    console.print(f"From upload to this table: {seconds / 60:.1f} minutes. The API is described at {arguments.url}/docs")
+    console.print(
+        f"From upload to this table: {seconds / 60:.1f} minutes. The API is described at {arguments.url}/docs"
+    )
     if arguments.report is not None:
         arguments.report.write_text(json.dumps(report(experiment, evaluation, samples, seconds), indent=1) + "\n")
     if arguments.svg is not None:

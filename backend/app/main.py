@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_swagger import patch_fastapi
+from starlette.routing import Route
 
 from app.config import Settings
 from app.database import Database
@@ -51,9 +52,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     problems.install(app)
-    for module in (service, datasets, models, experiments, runs, evaluations):
-        app.include_router(module.router)
+    routers = [module.router for module in (service, datasets, models, experiments, runs, evaluations)]
+    for router in routers:
+        app.include_router(router)
     patch_fastapi(app, redirect_from_root_to_docs=False)
+    app.state.routes = [route for source in (app, *routers) for route in source.routes if isinstance(route, Route)]
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,

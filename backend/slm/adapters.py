@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ def prepare(model: Any, config: Hyperparameters, *, task_type: str) -> Any:
         # GPT-2's Conv1D stores its matrices transposed.
         fan_in_fan_out=model.config.model_type == "gpt2",
     )
-    return get_peft_model(model, lora)
+    with warnings.catch_warnings():
+        # PEFT asks the model by a name that transformers is about to retire.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        return get_peft_model(model, lora)
 
 
 def merge(model: Any, adapters: Iterable[Path]) -> Any:
@@ -41,7 +45,9 @@ def merge(model: Any, adapters: Iterable[Path]) -> Any:
         if not (folder / ADAPTER_WEIGHTS).is_file():
             raise RunFailure("weights_missing", f"The adapter in {folder.name} has no {ADAPTER_WEIGHTS}.")
         try:
-            adapted = PeftModel.from_pretrained(model, str(folder))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+                adapted = PeftModel.from_pretrained(model, str(folder))
         except (ValueError, RuntimeError, json.JSONDecodeError) as error:
             raise RunFailure(
                 "weights_refused", f"The adapter in {folder.name} does not fit its base: {error}"

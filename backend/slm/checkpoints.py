@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from slm import adapters
 from slm.errors import RunFailure
@@ -55,19 +55,24 @@ def load_config(reference: ModelRef) -> Any:
 
 
 def load_base(
-    reference: ModelRef, directory: Path, *, model_class: Any = None, dtype: torch.dtype = torch.float32
+    reference: ModelRef,
+    directory: Path,
+    *,
+    model_class: Any = AutoModelForCausalLM,
+    dtype: torch.dtype = torch.float32,
 ) -> Any:
     """The base with its earlier adapters merged into it; relative paths are below `directory`. Raises `RunFailure`.
 
-    `model_class` is a `transformers` auto class; without one, the causal language models'.
+    `model_class` is a `transformers` auto class.
     """
-    if model_class is None:
-        from transformers import AutoModelForCausalLM as model_class  # noqa: N813 - it is a class
-    folder = directory / reference.path
     _require_weights(reference, directory)
     try:
         model = model_class.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            directory / reference.path,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
     except (OSError, SafetensorError) as error:
         raise RunFailure("weights_refused", f"The weights of '{reference.name}' do not load: {_line(error)}") from None

@@ -19,6 +19,8 @@ from slm.events import EVENTS, EventLog, RunLock, Stop, terminal_event
 from slm.spec import PullSpec, TrainSpec, load_spec
 
 FINISHED, FAILED, CANCELLED, TEMPORARY = 0, 1, 3, 75
+_NO_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory", "not enough memory")
+"""How torch says it on a processor, on CUDA, on MPS and on Windows; matched by text, so as not to import torch."""
 
 
 def main(directory: Path) -> int:
@@ -49,6 +51,7 @@ def main(directory: Path) -> int:
 def _carry_out(spec: object, directory: Path, log: EventLog) -> int:
     stop = Stop(directory)
     stop.listen()
+    log.beat("loading")
     try:
         if isinstance(spec, TrainSpec):
             from slm.train import train
@@ -81,7 +84,7 @@ def _failure(error: Exception) -> RunFailure:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunFailure("disk_full", "The disk is full; the run could not write its files.")
     text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    if isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY):
         return RunFailure("out_of_memory", "The machine's memory was not enough for this run.")
     if "No space left on device" in text:
         return RunFailure("disk_full", "The disk is full; the run could not write its files.")

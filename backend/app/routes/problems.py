@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
 
 from app.errors import FieldError, PlatformError
 from app.schemas.common import FieldProblem, Problem
@@ -119,11 +118,11 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
+    """What the path answers to (RFC 9110 §10.2.1)."""
     methods: set[str] = set()
-    for route in request.app.routes:
-        matched, _ = route.matches({**request.scope, "type": "http"})
-        if matched is not Match.NONE:
-            methods |= set(getattr(route, "methods", None) or ())
+    for route in request.app.state.routes:
+        if route.path_regex.match(request.url.path):
+            methods |= route.methods or set()
     return sorted(methods)
 
 

@@ -25,12 +25,12 @@ from slm.errors import Cancelled, Interrupted, RunFailure
 from slm.evaluate import scorecard
 from slm.events import EventLog, Stop, cancel_requested
 from slm.methods import METHODS, Recipe
-from slm.spec import ModelRef, TrainSpec
+from slm.spec import ModelRef, TrainSpec, steps_per_epoch
 from slm.train import machine as machines
 from slm.train import outcome, rows
 from slm.train.loop import Loop
 from slm.train.machine import Machine
-from slm.train.progress import Progress
+from slm.train.progress import Progress, total_steps
 
 CHECKPOINTS = "checkpoints"
 _SHOTS = 4
@@ -59,23 +59,25 @@ class _Training:
         self.folder = directory / CHECKPOINTS
 
     def run(self) -> None:
+        try:
+            self._carry_out()
+        except Cancelled as cancelled:
+            newest = next(iter(checkpoints.complete(self.folder)), None)
+            step = cancelled.step or (newest.step if newest else 0)
+            raise Cancelled(step=step, checkpoint=newest.name if newest else None) from None
+
+    def _carry_out(self) -> None:
         warnings: list[str] = []
         self.folder.mkdir(exist_ok=True)
         checkpoints.sweep(self.folder)
         resumed = self._resumed(warnings.append)
         machine = self._start(resumed, warnings)
         tokenizer, prepared = self._prepare()
-        try:
-            model = self._load(tokenizer)
-            loop = self._loop(model, tokenizer, prepared, machine, resumed)
-            self._learn(loop, resumed)
-            evaluation = self._evaluate(loop, tokenizer, prepared)
-            self._finish(loop, tokenizer, evaluation)
-        except Cancelled as cancelled:
-            newest = next(iter(checkpoints.complete(self.folder)), None)
-            raise Cancelled(
-                step=cancelled.step or (newest.step if newest else 0), checkpoint=newest.name if newest else None
-            ) from None
+        model = self._load()
+        loop = self._loop(model, tokenizer, prepared, machine, resumed)
+        self._learn(loop, resumed)
+        evaluation = self._evaluate(loop, tokenizer, prepared)
+        self._finish(loop, tokenizer, evaluation)
 
     # -- before training
 
@@ -125,9 +127,13 @@ class _Training:
             self.log.append("warned", code="max_length_lowered", message=sentence)
         for code, message in prepared.warnings:
             self.log.append("warned", code=code, message=message)
+        per_epoch = steps_per_epoch(len(prepared.train), self.config.batch_size)
+        planned = total_steps(per_epoch, self.config.epochs, self.config.max_steps)
+        counts = {**prepared.as_fields(), "steps_per_epoch": per_epoch, "total_steps": planned}
+        self.log.append("prepared", payload=counts)
         return tokenizer, prepared
 
-    def _load(self, tokenizer: Any) -> Any:
+    def _load(self) -> Any:
         self.log.append("phase", phase="loading")
         self.stop.check()
         base = checkpoints.load_base(self.spec.model, self.directory, model_class=self.recipe.MODEL_CLASS)
@@ -142,7 +148,7 @@ class _Training:
     ) -> Loop:
         progress = resumed.progress if resumed else Progress()
         progress.machine = machine.as_fields()
-        loop = Loop(
+        return Loop(
             model,
             prepared.train,
             prepared.held_out,
@@ -155,15 +161,16 @@ class _Training:
             log=self.log,
             check=self.stop.check,
         )
-        counts = {"steps_per_epoch": loop.batches.steps, "total_steps": loop.total_steps}
-        self.log.append("prepared", **prepared.as_fields(), **counts)
-        return loop
 
     # -- training and after
 
     def _learn(self, loop: Loop, resumed: _Resumed | None) -> None:
         """Train to the end, or save where it stood when asked to stop; leaves the best weights in the model."""
         self.log.append("phase", phase="training")
+        # The newest ones, the best, and the one being written.
+        held = sum(checkpoint.bytes for checkpoint in checkpoints.complete(self.folder))
+        room = (self.config.save_total_limit + 2) * loop.checkpoint_bytes() - held
+        checkpoints.require_space(self.folder, room, "the checkpoints")
         kept = resumed.checkpoint.step if resumed else 0
         start = resumed.checkpoint.path if resumed else None
         try:
@@ -181,10 +188,24 @@ class _Training:
             if isinstance(asked, Cancelled):
                 raise Cancelled(step=loop.progress.step) from None
             raise
-        best = {checkpoint.step: checkpoint for checkpoint in checkpoints.complete(self.folder)}
-        chosen = best.get(loop.progress.best_step or loop.progress.step)
-        if chosen is not None:
-            checkpoints.load_weights(loop.model, chosen.path)
+        self._restore_best(loop)
+
+    def _restore_best(self, loop: Loop) -> None:
+        """Put the weights with the lowest validation loss into the model, the last ones where nothing was held out."""
+        wanted = loop.progress.best_step or loop.progress.step
+        for checkpoint in checkpoints.complete(self.folder):
+            if checkpoint.step == wanted and checkpoints.fault(checkpoint) is None:
+                checkpoints.load_weights(loop.model, checkpoint.path)
+                return
+        last = checkpoints.newest_whole(self.folder, self._warn_broken)
+        if last is None:
+            raise RunFailure("checkpoint_corrupt", "No checkpoint of this training is whole any more.")
+        sentence = f"The best checkpoint (step {wanted}) is gone or broken; the result is that of step {last.step}."
+        self.log.append("warned", code="checkpoint_corrupt", message=sentence)
+        checkpoints.load_weights(loop.model, last.path)
+
+    def _warn_broken(self, sentence: str) -> None:
+        self.log.append("warned", code="checkpoint_corrupt", message=sentence)
 
     def _evaluate(self, loop: Loop, tokenizer: Any, prepared: rows.Prepared) -> dict[str, Any]:
         self.log.append("phase", phase="evaluating")

@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from slm import checkpoints
-from slm.checkpoints import Checkpoint
+from slm.checkpoints import PROGRESS, Checkpoint
 from slm.data.batches import EffectiveBatches, like_lengths
 from slm.data.render import IGNORED, Rendered
 from slm.errors import RunFailure
 from slm.events import EventLog
 from slm.methods import Recipe
-from slm.spec import Adapter, Hyperparameters
+from slm.spec import CHECKPOINT_MARKER, Adapter, Hyperparameters
 from slm.train.machine import Machine
 from slm.train.progress import Progress, Speed, tidy_epoch, total_steps
 
@@ -33,7 +33,7 @@ _CHECKPOINTS_A_RUN = {Adapter.LORA: 10, Adapter.FULL: 4}
 _VALIDATION_BATCH = 8
 
 
-class Loop(Trainer):
+class Loop(Trainer):  # type: ignore[misc]
     """Trains `model` on `rows`. Progress, events and checkpoints go to `progress`, `log` and `folder`."""
 
     def __init__(
@@ -113,13 +113,15 @@ class Loop(Trainer):
     ) -> torch.Tensor:
         # accelerate's autocast wraps only the model's own forward, which the recipe may bypass.
         with self.accelerator.autocast():
-            return self.recipe.loss_sum(model, inputs) / num_items_in_batch
+            loss: torch.Tensor = self.recipe.loss_sum(model, inputs) / num_items_in_batch
+        return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """One optimizer step is done: say so."""
         if "loss" not in logs:
             return
-        if not math.isfinite(logs.get("grad_norm", 0.0)):
+        # 16-bit floats overflow now and then; the gradient scaler skips such a step by itself.
+        if not math.isfinite(logs.get("grad_norm", 0.0)) and not self.args.fp16:
             raise RunFailure("loss_not_finite", f"The gradient is no longer a number at step {self.progress.step + 1}.")
         seconds = self.speed.stop(self._step_tokens)
         self.progress.learned(
@@ -213,16 +215,19 @@ class Loop(Trainer):
         self.save_checkpoint()
 
     def save_checkpoint(self) -> Checkpoint:
-        needed = 3 * 4 * sum(p.numel() for p in self.model.parameters() if p.requires_grad) + (1 << 20)
-        checkpoints.require_space(self.folder, needed, "a checkpoint")
+        checkpoints.require_space(self.folder, self.checkpoint_bytes(), "a checkpoint")
         return self._keep(self._write)
+
+    def checkpoint_bytes(self) -> int:
+        """Expected size: the learned weights and AdamW's two moments, in 32-bit floats, and small change."""
+        return 3 * 4 * sum(p.numel() for p in self.model.parameters() if p.requires_grad) + (1 << 20)
 
     def amend(self, path: Path) -> Checkpoint:
         """The checkpoint at `path` once more, with what has been learned since about the same step."""
 
         def copy(working: Path) -> None:
             for file in path.iterdir():
-                if file.is_file() and file.name not in (checkpoints.PROGRESS, checkpoints.CHECKPOINT_MARKER):
+                if file.is_file() and file.name not in (PROGRESS, CHECKPOINT_MARKER):
                     shutil.copyfile(file, working / file.name)
             self.progress.save(working)
 
@@ -282,7 +287,7 @@ class _Steering(TrainerCallback):  # type: ignore[misc]
 
 
 def _arguments(config: Hyperparameters, machine: Machine, folder: Path, steps: int) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=machine.micro_batch,
@@ -305,3 +310,6 @@ def _arguments(config: Hyperparameters, machine: Machine, folder: Path, steps: i
         seed=config.seed,
         remove_unused_columns=False,
     )
+    # One GPU: with several, the Trainer would multiply the batch by their number behind the user's back.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

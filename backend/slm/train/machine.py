@@ -71,7 +71,7 @@ def detect_precision(device: str) -> str:
 
 
 def default_micro_batch(device: str, config: Hyperparameters) -> int:
-    """Examples computed at once: few on a processor, on a GPU as many of the longest as its memory is likely to hold."""
+    """Examples computed at once: few on a processor, on a GPU as many of the longest as are likely to fit."""
     if device != "cuda":
         return _CPU_MICRO_BATCH
     gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9

@@ -100,7 +100,10 @@ def task_rows(count: int) -> list[dict[str, str]]:
     animals = {"red": "cat", "green": "dog", "blue": "bird", "one": "two", "three": "number"}
     names = list(animals)
     return [
-        {"prompt": f"{names[n % 5]} {WORDS[(n // 5) % 12]} {WORDS[(n // 60) % 12]}?", "completion": animals[names[n % 5]]}
+        {
+            "prompt": f"{names[n % 5]} {WORDS[(n // 5) % 12]} {WORDS[(n // 60) % 12]}?",
+            "completion": animals[names[n % 5]],
+        }
         for n in range(count)
     ]
 
@@ -120,7 +123,9 @@ def write_rows(path: Path, rows: list[dict[str, Any]], kind: DatasetKind = Datas
     )
 
 
-def make_spec(base: Path, train: DatasetRef, *, attempt: int = 1, held_out: DatasetRef | None = None, **config: Any) -> TrainSpec:
+def make_spec(
+    base: Path, train: DatasetRef, *, attempt: int = 1, held_out: DatasetRef | None = None, **config: Any
+) -> TrainSpec:
     small = {"max_length": 64, "generate_max_rows": 2, "max_new_tokens": 4, "epochs": 2, "batch_size": 8}
     hyperparameters, _ = resolve(small | config)
     return TrainSpec(

@@ -1,0 +1,196 @@
+"""How fast and how small the inspection of a data file is, against bare readers of the standard library.
+
+    python bench/validation.py [--megabytes 48] [--rounds 5] [--memory-megabytes 1024]
+
+Each file is made here (deterministic, invented support tickets). In each round the bare reader and the whole
+inspection read the same file one after the other in this process; the ratio is of medians of CPU seconds. The bare
+reader is a strict `csv.reader` pass over an opened file, or `json.loads` on each line of it. The memory figure is the
+peak of a child process on a large file less its peak on a file of one row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slm.data.inspection import inspect_file
+from slm.spec import FileFormat
+
+BACKEND = Path(__file__).parent.parent
+TARGETS = {FileFormat.CSV: 0.4, FileFormat.JSONL: 2.0, FileFormat.JSON: None}
+_WORDS = [
+    "invoice",
+    "printer",
+    "screen",
+    "charged",
+    "twice",
+    "monthly",
+    "café",
+    "router",
+    "reboots",
+    "naïve",
+    "refund",
+    "order",
+    "delayed",
+    "parcel",
+    "broken",
+    "hinge",
+    "please",
+    "advise",
+    "thanks",
+    "account",
+    "locked",
+    "password",
+    "reset",
+    "link",
+    "expired",
+    "warranty",
+    "receipt",
+    "battery",
+    "swollen",
+    "since",
+    "Tuesday",
+]
+
+
+def _sentence(draw: random.Random, words: int) -> str:
+    return " ".join(draw.choices(_WORDS, k=words)).capitalize() + "."
+
+
+def _pair(draw: random.Random, number: int) -> dict[str, Any]:
+    prompt = f"Ticket {number}: {_sentence(draw, 24)}\n{_sentence(draw, 12)}"
+    return {"prompt": prompt, "completion": f'{{"product": "{draw.choice(_WORDS)}", "urgent": {number % 2}}}'}
+
+
+def _labelled(draw: random.Random, number: int) -> dict[str, Any]:
+    return {"text": f"{_sentence(draw, 30)} ({number})", "label": draw.choice(("billing", "delivery", "repair"))}
+
+
+def _chat(draw: random.Random, number: int) -> dict[str, Any]:
+    turns = [{"role": "system", "content": "Answer politely."}]
+    for _ in range(1 + number % 3):
+        turns.append({"role": "user", "content": _sentence(draw, 18)})
+        turns.append({"role": "assistant", "content": _sentence(draw, 30)})
+    return {"messages": turns}
+
+
+def _preference(draw: random.Random, _: int) -> dict[str, Any]:
+    return {"prompt": _sentence(draw, 20), "chosen": _sentence(draw, 30), "rejected": _sentence(draw, 12)}
+
+
+def write(path: Path, make: Callable[[random.Random, int], dict[str, Any]], size: int) -> None:
+    """Fill `path` with rows until it has `size` bytes; the format is the name's extension."""
+    draw = random.Random(7)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for number in _numbers(file, size):
+            row = make(draw, number)
+            if path.suffix == ".csv":
+                if number == 1:
+                    writer.writerow(row)
+                writer.writerow(row.values())
+            elif path.suffix == ".jsonl":
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            else:
+                file.write(("[" if number == 1 else ",\n ") + json.dumps(row, ensure_ascii=False))
+        if path.suffix == ".json":
+            file.write("]\n")
+
+
+def _numbers(file: Any, size: int) -> Iterator[int]:
+    number = 1
+    while number == 1 or number % 64 or file.tell() < size:
+        yield number
+        number += 1
+
+
+def bare(path: Path, file_format: FileFormat) -> None:
+    """Read every record with the standard library and throw it away."""
+    if file_format is FileFormat.CSV:
+        with path.open(encoding="utf-8", newline="") as file:
+            for _ in csv.reader(file, strict=True):
+                pass
+    elif file_format is FileFormat.JSONL:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                json.loads(line)
+    else:
+        json.loads(path.read_text(encoding="utf-8"))
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = time.process_time()
+    action()
+    return time.process_time() - began
+
+
+def compare(path: Path, rounds: int) -> float:
+    """Speed of the inspection as a multiple of the bare reader's."""
+    file_format = FileFormat(path.suffix[1:])
+    plain: list[float] = []
+    whole: list[float] = []
+    for _ in range(rounds):
+        plain.append(_seconds(lambda: bare(path, file_format)))
+        whole.append(_seconds(lambda: inspect_file(path, file_format=file_format)))
+    ratio = statistics.median(plain) / statistics.median(whole)
+    speed = path.stat().st_size / 1e6 / statistics.median(whole)
+    target = TARGETS[file_format]
+    verdict = "" if target is None else f"  target {target:g} {'met' if ratio >= target else 'MISSED'}"
+    print(f"{path.name:24} {ratio:5.2f} × bare {file_format.value:5} {speed:6.0f} MB/s{verdict}", flush=True)
+    return ratio
+
+
+def peak_megabytes(path: Path) -> float:
+    """Peak resident memory of the inspection as the service starts it."""
+    code = (
+        "import resource, sys; from slm.data.inspection import main; main(sys.argv[1:]);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, str(path), "--format", path.suffix[1:]]
+    done = subprocess.run(command, cwd=BACKEND, capture_output=True, check=True, text=True)
+    return int(done.stderr) / 1024
+
+
+def memory(folder: Path, name: str, make: Callable[[random.Random, int], dict[str, Any]], megabytes: int) -> None:
+    small, large = folder / f"small{Path(name).suffix}", folder / name
+    write(small, make, 1)
+    write(large, make, megabytes * 1024 * 1024)
+    grown = peak_megabytes(large) - peak_megabytes(small)
+    verdict = "met" if grown <= 50 else "MISSED"
+    print(f"{name:24} {grown:5.1f} MB grown at {megabytes} MiB  target 50 {verdict}", flush=True)
+    large.unlink()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory-megabytes", type=int, default=1024, help="0 leaves the memory figure out")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for made in ("pairs.csv", "labels.csv", "pairs.jsonl", "labels.jsonl", "chat.jsonl", "pairs.json", "chat.json"):
+            write(folder / made, _MAKERS[made.partition(".")[0]], arguments.megabytes * 1_000_000)
+            compare(folder / made, arguments.rounds)
+            (folder / made).unlink()
+        write(folder / "preference.jsonl", _preference, arguments.megabytes * 1_000_000)
+        compare(folder / "preference.jsonl", arguments.rounds)
+        if arguments.memory_megabytes:
+            for made in ("pairs.csv", "chat.jsonl", "pairs.json"):
+                memory(folder, made, _MAKERS[made.partition(".")[0]], arguments.memory_megabytes)
+
+
+_MAKERS = {"pairs": _pair, "labels": _labelled, "chat": _chat}
+
+if __name__ == "__main__":
+    main()
