@@ -7,9 +7,9 @@ run directories, so a killed supervisor loses nothing and the next one goes on.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
+import os
 import shutil
 import threading
 import time
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
@@ -34,6 +34,7 @@ from app.models.columns import new_id, utcnow
 from app.services import results, training
 from app.services.storage import TRASH
 from slm.events import CANCEL, EVENTS, SPEC, TERMINAL, Event, lock_holder, read_events, write_atomic
+from slm.files import open_shared, try_lock
 
 _log = logging.getLogger("app.supervisor")
 MAX_PULLS = 2
@@ -80,7 +81,7 @@ class Supervisor:
         self._clock = clock
         self.identity = f"{process_identity()}:{new_id()[-8:]}"
         self._watched: dict[str, Watch] = {}
-        self._lock_file: IO[str] | None = None
+        self._lock: int | None = None
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -89,7 +90,7 @@ class Supervisor:
     @property
     def elected(self) -> bool:
         """Whether this is the one supervisor of its data folder."""
-        return self._lock_file is not None
+        return self._lock is not None
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -103,10 +104,10 @@ class Supervisor:
             self._thread.join(timeout=30)
         if self._local is not None:
             self._local.close()
-        if self._lock_file is not None:
+        if self._lock is not None:
             self._release_leases()
-            self._lock_file.close()
-            self._lock_file = None
+            os.close(self._lock)
+            self._lock = None
 
     def wake(self) -> None:
         """There is something to do: do not wait for the next tick."""
@@ -138,16 +139,14 @@ class Supervisor:
         self.last_tick = self._clock()
 
     def _elect(self) -> bool:
-        if self._lock_file is not None:
+        if self._lock is not None:
             return True
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (self._data_dir / "supervisor.lock").open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
+        lock = open_shared(self._data_dir / "supervisor.lock")
+        if not try_lock(lock):
+            os.close(lock)
             return False
-        self._lock_file = lock
+        self._lock = lock
         if self._local is not None:
             self._local.prepare()
         self._stop_strangers()

@@ -26,7 +26,7 @@ def prepare(model: Any, config: Hyperparameters, *, task_type: str) -> Any:
         return model
     lora = LoraConfig(
         r=config.lora_r,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]
+        lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
         task_type=task_type,

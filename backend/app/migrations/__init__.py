@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,11 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from app.database import sqlite_file
 from app.errors import PlatformError
+from slm.files import open_shared, try_lock
 
 HERE = Path(__file__).resolve().parent
 _ADVISORY_LOCK = 0x534C4D
+_WAIT_SECONDS = 0.05
 
 
 class NewerDatabase(PlatformError):
@@ -53,6 +56,19 @@ def upgrade(url: str) -> None:
         engine.dispose()
 
 
+def require_known(url: str) -> None:
+    """Raises `NewerDatabase` for a database that this code does not know; changes nothing.
+
+    Other errors are SQLAlchemy's: the database does not answer.
+    """
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            _refuse_newer(connection, alembic_config(url))
+    finally:
+        engine.dispose()
+
+
 def _engine(url: str) -> Engine:
     """Its own connection: foreign keys off on SQLite, because rebuilding a table would cascade into its children."""
     engine = create_engine(url)
@@ -79,9 +95,13 @@ def _one_at_a_time(url: str) -> Iterator[None]:
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_name(f"{file.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = open_shared(file.with_name(f"{file.name}.lock"))
+    try:
+        while not try_lock(lock):
+            time.sleep(_WAIT_SECONDS)
         yield
+    finally:
+        os.close(lock)
 
 
 def _refuse_newer(connection: Connection, config: Config) -> None:

@@ -220,7 +220,8 @@ class Loop(Trainer):  # type: ignore[misc]
 
     def checkpoint_bytes(self) -> int:
         """Expected size: the learned weights and AdamW's two moments, in 32-bit floats, and small change."""
-        return 3 * 4 * sum(p.numel() for p in self.model.parameters() if p.requires_grad) + (1 << 20)
+        learned: int = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        return 3 * 4 * learned + (1 << 20)
 
     def amend(self, path: Path) -> Checkpoint:
         """The checkpoint at `path` once more, with what has been learned since about the same step."""
