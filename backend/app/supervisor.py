@@ -1,8 +1,8 @@
 """Who watches the runs: claims them by lease, drives executors, takes in what runs report, recovers what died.
 
 A thread of the service by default, or `slm supervise`; one is elected per data folder by a file lock, and every run
-is leased besides, so that supervisors on several hosts do not collide. Nothing here holds truth: all is in rows and
-run directories, so a killed supervisor loses nothing and the next one goes on.
+is leased besides, so that supervisors on several hosts, or one that slept and came back, do not collide. Nothing here
+holds truth: all is in rows and run directories, so a killed supervisor loses nothing and the next one goes on.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from slm.files import open_shared, try_lock
 
 _log = logging.getLogger("app.supervisor")
 MAX_PULLS = 2
+LOCK = "supervisor.lock"
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Supervisor:
         self.identity = f"{process_identity()}:{new_id()[-8:]}"
         self._watched: dict[str, Watch] = {}
         self._lock: int | None = None
+        self._pulse = (0, 0.0)
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -127,9 +129,10 @@ class Supervisor:
 
     def tick(self) -> None:
         """One look at everything."""
-        if not self._elect():
+        leading = self._elect() or self._leader_sleeps()
+        if not leading and not self._watched:
             return
-        self._claim()
+        self._claim(leading)
         for watch in list(self._watched.values()):
             try:
                 self._drive(watch)
@@ -140,17 +143,29 @@ class Supervisor:
 
     def _elect(self) -> bool:
         if self._lock is not None:
+            os.utime(self._lock)
             return True
         self._data_dir.mkdir(parents=True, exist_ok=True)
-        lock = open_shared(self._data_dir / "supervisor.lock")
+        lock = open_shared(self._data_dir / LOCK)
         if not try_lock(lock):
             os.close(lock)
             return False
         self._lock = lock
+        os.utime(lock)
         if self._local is not None:
             self._local.prepare()
         self._stop_strangers()
         return True
+
+    def _leader_sleeps(self) -> bool:
+        """Whether whoever holds the lock has not touched it for a lease: stopped or hung, so that others must act.
+
+        Timed on our own clock, so that a jump of the wall clock deposes nobody.
+        """
+        touched = (self._data_dir / LOCK).stat().st_mtime_ns
+        if touched != self._pulse[0]:
+            self._pulse = (touched, self._clock())
+        return self._clock() - self._pulse[1] > self._settings.lease_seconds
 
     def _stop_strangers(self) -> None:
         """Trainings whose rows are gone (the database was deleted) are stopped and reported; leftovers are swept."""
@@ -172,9 +187,9 @@ class Supervisor:
             lambda session: session.execute(update(Run).where(Run.owner == owner).values(lease_until=past))
         )
 
-    def _claim(self) -> None:
-        """Renew what is ours, take what nobody watches, start what waits and has a slot."""
-        for run in self._database.write(self._lease):
+    def _claim(self, leading: bool) -> None:
+        """Renew what is ours; whoever leads takes what nobody watches, and starts what waits and has a slot."""
+        for run in self._database.write(partial(self._lease, leading=leading)):
             watch = Watch(
                 run_id=run.id,
                 fence=run.fence,
@@ -188,12 +203,14 @@ class Supervisor:
             )
             self._watched[run.id] = watch
 
-    def _lease(self, session: Session) -> list[Run]:
+    def _lease(self, session: Session, *, leading: bool) -> list[Run]:
         now = database_now(session)
         until = now + timedelta(seconds=self._settings.lease_seconds)
         mine = Run.owner == self.identity
         active = Run.state.in_(("starting", "running"))
         session.execute(update(Run).where(mine, active).values(lease_until=until))
+        if not leading:
+            return []
         orphans = select(Run).where(active, or_(Run.owner.is_(None), Run.lease_until < now))
         found = list(session.scalars(orphans.with_for_update(skip_locked=True)))
         for task, limit in (("simulate", 1000), ("train", self._settings.max_concurrent_runs), ("pull", MAX_PULLS)):
@@ -374,14 +391,3 @@ def database_now(session: Session) -> datetime:
         return utcnow()
     now: datetime = session.scalar(select(func.clock_timestamp()))  # type: ignore[assignment]
     return now
-
-
-def remove_directory(data_dir: Path, name: str) -> None:
-    """Remove a run directory whose rows are gone: renamed first, so that a crash leaves something the sweep knows."""
-    path = data_dir / "runs" / name
-    trash = path.with_name(f"{TRASH}{name}")
-    try:
-        path.rename(trash)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(trash, ignore_errors=True)

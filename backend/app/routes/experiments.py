@@ -18,8 +18,7 @@ from app.schemas.experiment import ExperimentAnswer, ExperimentDetail, NewExperi
 from app.schemas.run import CancelBody, CheckpointAnswer, Column, LogAnswer, RunAnswer
 from app.services import evaluation as evaluations
 from app.services import experiment as service
-from app.services import launch, training
-from app.supervisor import remove_directory
+from app.services import launch, storage, training
 from slm.events import LOG
 from slm.spec import CHECKPOINT_MARKER
 
@@ -114,7 +113,7 @@ def resume(experiment_id: ExperimentId, db: Db, request: Request) -> Any:
 def delete(experiment_id: ExperimentId, db: Db, settings: AppSettings) -> None:
     """With its runs, events, checkpoints and evaluations; the model it made stays. Refused with 409 while it runs."""
     directory = db.write(lambda session: service.delete(session, experiment_id))
-    remove_directory(settings.data_dir.resolve(), directory)
+    storage.remove_directory(settings.data_dir.resolve(), directory)
 
 
 @router.get("/{experiment_id}/runs", response_model=list[RunAnswer], responses=declared(404), summary="Its attempts")

@@ -14,7 +14,7 @@ from app.models import Artifact, Dataset, Evaluation, Experiment, Model, Run
 from app.models.columns import new_id
 from app.services import model as models
 from app.services import training
-from app.services.storage import sync_folder
+from slm.files import sync_folder
 
 _CURVE = ("epochs", "train_loss", "val_loss")
 

@@ -7,11 +7,13 @@ import hashlib
 import os
 import queue
 import re
+import shutil
 import threading
 from pathlib import Path, PurePath
 from types import TracebackType
 
 from app.errors import PlatformError, StorageFull
+from slm.files import sync_folder
 
 TEMPORARY = ".tmp-"
 TRASH = ".trash-"
@@ -110,16 +112,6 @@ class Incoming:
         self.path.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def discard(folder: Path, stored_name: str) -> None:
     """Remove a file whose row is gone: renamed first, so that a crash leaves something the sweep knows."""
     path = folder / stored_name
@@ -129,3 +121,14 @@ def discard(folder: Path, stored_name: str) -> None:
     except FileNotFoundError:
         return
     trash.unlink(missing_ok=True)
+
+
+def remove_directory(data_dir: Path, name: str) -> None:
+    """Remove a run directory whose rows are gone: renamed first, so that a crash leaves something the sweep knows."""
+    path = data_dir / "runs" / name
+    trash = path.with_name(f"{TRASH}{name}")
+    try:
+        path.rename(trash)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(trash, ignore_errors=True)
