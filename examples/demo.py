@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from slm_client import Client, SlmError
 from slm_client.answers import DatasetDetail, EvaluationDetail, ExperimentDetail, ModelDetail, Sample
@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
     "batch_size": 8,
     "learning_rate": 1e-3,
     "max_length": 256,
-    "generate_max_rows": 60,
+    "generate_max_rows": 64,
 }
 NOT_MEASURED = "not measured"
 METRICS = (
@@ -65,35 +65,38 @@ def base_model(client: Client, console: Console) -> ModelDetail:
 
 def watch(client: Client, experiment: ExperimentDetail, console: Console) -> ExperimentDetail:
     """Show step, loss, tokens/s and the time left while it runs; returns the experiment once it has ended."""
-    columns = (
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        TextColumn("{task.fields[shown]}"),
-        TimeElapsedColumn(),
-    )
-    last = experiment
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), TextColumn("{task.fields[shown]}"))
+    last, shown, started = experiment, "", time.monotonic()
     with Progress(*columns, console=console) as bars:
         task = bars.add_task("starting", total=100, shown="")
         for last in client.experiments.watch(experiment.id, patience=600):
-            state = last.progress
-            if state is None:
-                continue
-            if state.phase is not None and state.phase != "training" and state.total:
-                bars.update(task, description=state.phase, completed=100 * (state.done or 0) / state.total,
-                            shown=f"{state.done}/{state.total} rows")  # fmt: skip
-            else:
-                bars.update(
-                    task, description=state.phase or last.status, completed=state.percent or 0, shown=line(last)
-                )
-        bars.update(task, description=last.status, completed=100 if last.status == "completed" else None)
+            phase = last.progress.phase if last.progress and last.progress.phase else last.status
+            bars.update(task, description=phase, completed=done(last), shown=line(last))
+            tenth = f"{phase} {done(last) // 10:.0f}"
+            if not console.is_terminal and tenth != shown:
+                # Where nobody watches, a log still shows that it lives.
+                shown = tenth
+                bars.console.print(f"  {phase}: {line(last)}", markup=False)
+        took = f"{time.monotonic() - started:.0f} s"
+        bars.update(task, description=last.status, completed=100 if last.status == "completed" else None, shown=took)
     return last
+
+
+def done(experiment: ExperimentDetail) -> float:
+    """Percent of the current phase."""
+    state = experiment.progress
+    if state is None:
+        return 0
+    if state.phase != "training" and state.total:
+        return 100 * (state.done or 0) / state.total
+    return state.percent or 0
 
 
 def line(experiment: ExperimentDetail) -> str:
     """What is known of the progress, in one line."""
     state = experiment.progress
-    if state is None or state.step is None:
-        return ""
+    if state is None or state.step is None or state.phase != "training":
+        return f"{done(experiment):.0f} %"
     parts = [f"step {state.step}/{state.total_steps}"]
     if state.loss is not None:
         parts.append(f"loss {state.loss:.3f}")
@@ -109,7 +112,7 @@ def figure(form: str, value: float | None, interval: Sequence[float] | None) -> 
     if value is None:
         return NOT_MEASURED
     shown = form.format(value)
-    return f"{shown}  [dim]({form.format(interval[0])} – {form.format(interval[1])})[/]" if interval else shown
+    return f"{shown}\n[dim]({form.format(interval[0])} – {form.format(interval[1])})[/]" if interval else shown
 
 
 def table(evaluation: Mapping[str, Any]) -> Table:

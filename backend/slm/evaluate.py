@@ -158,7 +158,7 @@ def _provenance(passes: _Passes, seed: int) -> dict[str, Any]:
     everything = len(passes.scored) == passes.available
     return {
         "rows_scored": len(passes.scored),
-        "rows_answered": len(passes.answered),
+        "rows_generated": len(passes.answered),
         "rows_available": passes.available,
         "rows_chosen": "all" if everything else f"drawn at random with seed {seed}",
         "max_new_tokens": passes.sampling.max_new_tokens,

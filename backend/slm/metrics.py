@@ -56,6 +56,11 @@ class Tally:
         """Whether every row is a plain yes or no."""
         return not self.exponential and bool(np.all(self.bottom == 1) and np.all((self.top == 0) | (self.top == 1)))
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether every row is wholly right, or every row wholly wrong: a bootstrap would see a single point."""
+        return not self.exponential and bool(np.all(self.top == 0) or np.all(self.top == self.bottom))
+
     def resampled(self, picks: NDArray[np.int64]) -> Floats:
         """The metric of each resample; `picks` has one resample a line."""
         return self._ratio(self.top[picks].sum(axis=1), self.bottom[picks].sum(axis=1))
@@ -69,7 +74,8 @@ def intervals(base: Tally, tuned: Tally, *, seed: int) -> dict[str, Interval]:
     """95 % intervals of base, tuned and their difference (tuned − base), paired by row.
 
     Rates of yes or no use Wilson's score interval and Newcombe's for paired differences (Statistics in Medicine 17,
-    1998, method 10): a bootstrap would call 0 of 60 certain. All others: percentile bootstrap over rows, seeded.
+    1998, method 10): a bootstrap would call 0 of 60 certain. All others: percentile bootstrap over rows, seeded;
+    where one of the two has every row right or every row wrong, Wilson's over rows stands in for its own.
     """
     if base.is_rate and tuned.is_rate:
         return {
@@ -86,7 +92,11 @@ def intervals(base: Tally, tuned: Tally, *, seed: int) -> dict[str, Interval]:
         kept["base"].append(first)
         kept["tuned"].append(second)
         kept["difference"].append(second - first)
-    return {name: _percentiles(np.concatenate(parts)) for name, parts in kept.items()}
+    found = {name: _percentiles(np.concatenate(parts)) for name, parts in kept.items()}
+    for name, tally in (("base", base), ("tuned", tuned)):
+        if tally.is_flat:
+            found[name] = wilson(np.minimum(tally.top, 1.0))
+    return found
 
 
 def interval(tally: Tally, *, seed: int) -> Interval:

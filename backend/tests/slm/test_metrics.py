@@ -130,6 +130,17 @@ def test_bootstrap_intervals_cover_the_truth_and_repeat() -> None:
     assert covered >= 51
 
 
+def test_no_field_right_is_not_called_certain() -> None:
+    wrong = metrics.Tally.of([0.0] * 60, [4.0] * 60)
+    mixed = metrics.Tally.of([3.0, 4.0] * 30, [4.0] * 60)
+    found = metrics.intervals(wrong, mixed, seed=1)
+    assert found["base"] == pytest.approx(metrics.wilson(np.zeros(60)))
+    assert found["base"][1] > 0.05
+    assert 0.84 < found["tuned"][0] < 0.875 < found["tuned"][1] < 0.91
+    right = metrics.Tally.of([4.0] * 60, [4.0] * 60)
+    assert metrics.intervals(right, mixed, seed=1)["base"][0] < 0.95
+
+
 def test_interval_of_one_is_its_share_of_the_pair() -> None:
     tally = Tally.of([1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 2.0, 1.0])
     low, high = metrics.interval(tally, seed=1)
