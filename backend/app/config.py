@@ -6,6 +6,7 @@ folder the service is started in.
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -83,3 +84,9 @@ class Settings(BaseSettings):
     @cached_property
     def runs_dir(self) -> Path:
         return self.data_dir.resolve() / "runs"
+
+
+def configure_logging(level: str) -> None:
+    """One line a message on standard error; migrations speak up only when something is wrong."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_swagger import patch_fastapi
 from starlette.routing import Route
 
-from app.config import Settings
+from app.config import Settings, configure_logging
 from app.database import Database
 from app.errors import DatabaseGone, PlatformError
 from app.migrations import upgrade
@@ -90,7 +89,7 @@ def _declare_problems(app: FastAPI) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logging(settings.log_level)
     try:
         await asyncio.to_thread(upgrade, settings.database_url)
     except PlatformError as error:

@@ -210,14 +210,13 @@ def _wait(gone: Any, deadline: float, what: str) -> None:
 
 def supervise() -> None:
     """Drive runs until stopped; a second supervisor of the same folder stands by."""
-    import logging
-
+    from app.config import configure_logging
     from app.database import Database
     from app.migrations import upgrade
     from app.supervisor import Supervisor
 
     found = settings()
-    logging.basicConfig(level=found.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logging(found.log_level)
     upgrade(found.database_url)
     database = Database(found.database_url)
     database.check_file()
