@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,7 +32,6 @@ class LocalExecutor:
     def __init__(self, data_dir: Path, *, warm: bool = True, python: str = sys.executable) -> None:
         self._python = python
         self._warm = WarmProcess(data_dir, python=python) if warm and WarmProcess.possible() else None
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def unavailable(self) -> str | None:
         missing = [name for name in NEEDED if find_spec(name) is None]
@@ -75,18 +75,12 @@ class LocalExecutor:
                 )
         except OSError as error:
             raise SubmitFailed(f"The training process could not be started: {error.strerror}.") from error
-        self._children[child.pid] = child
+        # Somebody has to take leave of the child when it ends, or it would stay as a zombie while the service lives.
+        threading.Thread(target=child.wait, name=f"child {child.pid}", daemon=True).start()
         return _handle(child.pid, via="spawn")
 
     def poll(self, directory: Path, handle: Handle) -> bool:
-        self._reap()
         return lock_holder(directory) is not None or _process(handle) is not None
-
-    def _reap(self) -> None:
-        """Take leave of our own children that ended, or they would stay as zombies while the service lives."""
-        for pid, child in list(self._children.items()):
-            if child.poll() is not None:
-                del self._children[pid]
 
     def cancel(self, directory: Path, handle: Handle, *, force: bool) -> None:
         process = _holder(directory) or _process(handle)
