@@ -91,10 +91,11 @@ def _pull_directly(which: str, *, as_json: bool) -> None:
 
 
 def _watch_process(directory: Path, title: str, *, quiet: bool) -> None:
-    from slm.events import EVENTS, read_events
+    from slm.events import EVENTS, LOG, read_events
 
     command = [sys.executable, "-m", "slm.run", str(directory)]
-    process = subprocess.Popen(command, cwd=BACKEND, stdout=subprocess.DEVNULL)
+    with (directory / LOG).open("wb") as log:
+        process = subprocess.Popen(command, cwd=BACKEND, stdout=log, stderr=subprocess.STDOUT)
     offset = 0
     try:
         with _shown(title, quiet=quiet) as show:

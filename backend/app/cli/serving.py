@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import psutil
+
 from app.cli.places import SERVICE_LOG, Service, ServiceLock, running_service, settings
 from app.cli.shell import Stop, print_json, say
 
@@ -183,22 +185,29 @@ def stop(*, trainings: bool, timeout: float) -> None:
         if going:
             say(f"{len(going)} run{'s' * (len(going) > 1)} still going; `slm stop --trainings` interrupts them.")
         return
-    for pid in going.values():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+    for process in going:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
     if going:
         say(f"Interrupting {len(going)} run{'s' * (len(going) > 1)}; each keeps a checkpoint.")
-        _wait(lambda: not (_trainings(found.data_dir).keys() & going.keys()), deadline, "A training")
+        _wait(lambda: not any(map(_lives, going)), deadline, "A training")
         say("Interrupted; the next service resumes from the checkpoint.")
 
 
-def _trainings(data_dir: Path) -> dict[str, int]:
-    """Run directory → process of everything that runs in this data folder."""
-    from app.executors.local import leftovers
+def _trainings(data_dir: Path) -> list[psutil.Process]:
+    """The process of everything that runs in this data folder."""
+    from app.executors.local import leftovers, living
     from slm.events import lock_holder
 
-    held = {path.name: lock_holder(path) or {} for path in leftovers(data_dir / "runs")}
-    return {name: int(holder["pid"]) for name, holder in held.items() if "pid" in holder}
+    found = (living(lock_holder(path) or {}) for path in leftovers(data_dir / "runs"))
+    return [process for process in found if process is not None]
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _wait(gone: Any, deadline: float, what: str) -> None:

@@ -80,10 +80,10 @@ class LocalExecutor:
         return _handle(child.pid, via="spawn")
 
     def poll(self, directory: Path, handle: Handle) -> bool:
-        return lock_holder(directory) is not None or _process(handle) is not None
+        return lock_holder(directory) is not None or living(handle) is not None
 
     def cancel(self, directory: Path, handle: Handle, *, force: bool) -> None:
-        process = _holder(directory) or _process(handle)
+        process = _holder(directory) or living(handle)
         if process is None:
             return
         try:
@@ -118,7 +118,7 @@ def began(pid: int) -> float | None:
         return None
 
 
-def _process(named: Handle) -> psutil.Process | None:
+def living(named: Handle) -> psutil.Process | None:
     """The living process that a handle or a lock names; another process that got its number later is not it."""
     if not isinstance(named.get("pid"), int) or named.get("birth") is None:
         return None
@@ -137,7 +137,7 @@ def _holder(directory: Path) -> psutil.Process | None:
     holder = lock_holder(directory) or {}
     if isinstance(holder.get("pid"), int) and holder.get("birth") is None:
         holder = _handle(holder["pid"], via="found")
-    return _process(holder)
+    return living(holder)
 
 
 def leftovers(runs_dir: Path) -> list[Path]:
