@@ -88,7 +88,9 @@ def _require_weights(reference: ModelRef, directory: Path = Path()) -> None:
 
 
 def _line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    """The first line of a library's message, ended as a sentence."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    return text if text.endswith(".") else f"{text}."
 
 
 @dataclass(frozen=True)

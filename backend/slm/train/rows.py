@@ -164,8 +164,8 @@ def _nothing(reference: DatasetRef, dropped: list[tuple[int, str]]) -> str:
 def _reasons(dropped: list[tuple[int, str]]) -> str:
     """The commonest reasons with their counts and first lines."""
     counts = Counter(reason for _, reason in dropped).most_common(3)
-    shown = [f"{reason} ({_lines([line for line, why in dropped if why == reason])})" for reason, _ in counts]
-    return " ".join(shown)
+    lines = {reason: [line for line, why in dropped if why == reason] for reason, _ in counts}
+    return " ".join(f"{reason.rstrip('.')} ({_lines(found)})." for reason, found in lines.items())
 
 
 def _lines(lines: list[int]) -> str:
