@@ -74,7 +74,7 @@ class Hyperparameters(Frozen):
     batch_size: int = Field(ge=1, le=4096)
     """Examples per optimizer step (the effective batch); the micro-batch is chosen for the machine."""
     per_device_train_batch_size: int | None = Field(default=None, ge=1, le=4096)
-    """The micro-batch, if you insist; null lets the run choose for the machine. Must divide `batch_size`."""
+    """The micro-batch, if you insist; null lets the run choose for the machine."""
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     """Stop after so many optimizer steps; null means the epochs decide."""
     max_length: int = Field(ge=8, le=131_072)

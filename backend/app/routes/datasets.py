@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse
@@ -18,6 +18,7 @@ from app.models.columns import new_id
 from app.routes.deps import AppSettings, Db, PagedAnswer, PageQuery, ReadSession
 from app.routes.problems import declared
 from app.routes.upload import Upload, drain, receive, too_large
+from app.schemas.common import NAME_PATTERN, TEXT_PATTERN
 from app.schemas.dataset import DatasetAnswer, DatasetChanges, DatasetDetail, RowAnswer, UploadForm
 from app.services import dataset as service
 from app.services import storage
@@ -38,8 +39,8 @@ _UPLOAD_BODY: dict[str, Any] = {
                     "required": ["file", "name", "dataset_type"],
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "A .csv, .json or .jsonl file."},
-                        "name": {"type": "string", "maxLength": 200},
-                        "description": {"type": "string"},
+                        "name": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": NAME_PATTERN},
+                        "description": {"type": "string", "maxLength": 20_000, "pattern": TEXT_PATTERN},
                         "dataset_type": {"type": "string", "enum": ["training", "evaluation"]},
                         "mapping": {"type": "string", "description": UploadForm.model_fields["mapping"].description
                                     or "JSON object: role → column."},
@@ -113,14 +114,13 @@ def list_datasets(
     session: ReadSession,
     page: PageQuery,
     paged: PagedAnswer,
-    dataset_type: Annotated[str | None, Query(description="`training` or `evaluation`.", examples=["training"])] = None,
+    dataset_type: Annotated[Literal["training", "evaluation"] | None, Query(description="What it is for.")] = None,
     q: Annotated[str | None, Query(max_length=200, description="Words that the name holds.")] = None,
 ) -> Any:
     """Newest first; all of them, or a page where `limit` is given."""
-    wanted = service.checked_type(dataset_type) if dataset_type is not None else None
     if q is not None and "\0" in q:
         raise Invalid("q: must not hold NUL characters.", errors=(FieldError("q", "must not hold NUL characters"),))
-    return paged(service.listing(session, page, dataset_type=wanted, words=q), page)
+    return paged(service.listing(session, page, dataset_type=dataset_type, words=q), page)
 
 
 @router.get("/{dataset_id}", response_model=DatasetDetail, responses=declared(404), summary="A dataset in detail")

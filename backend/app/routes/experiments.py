@@ -27,7 +27,7 @@ ExperimentId = Annotated[str, Path(max_length=64, examples=["01a20b4e-acbc-7f03-
 
 
 @router.post(
-    "", status_code=201, response_model=ExperimentDetail, responses=declared(404), summary="Create an experiment"
+    "", status_code=201, response_model=ExperimentDetail, responses=declared(404, 409), summary="Create an experiment"
 )
 def create(body: NewExperiment, db: Db, settings: AppSettings, request: Request) -> Any:
     """Checks what can be seen at once, resolves every default, and answers; the training starts by itself.

@@ -31,10 +31,12 @@ def list_models(
     return paged(service.listing(session, page, model_type=model_type), page)
 
 
-@router.post("", status_code=201, response_model=ModelDetail, responses=declared(409), summary="Register a base model")
+@router.post(
+    "", status_code=201, response_model=ModelDetail, responses=declared(404, 409), summary="Register a base model"
+)
 def register_model(body: NewModel, db: Db, settings: AppSettings) -> Any:
     """From a Hugging Face hub, or a folder of safetensors or GGUF below `models_dir`. Pull it to make it usable."""
-    source = body.source.model_dump(exclude_none=True)
+    source = body.source.model_dump(exclude_unset=True)
     if "folder" in source:
         source["folder"] = service.checked_folder(source["folder"], settings)
     model = db.write(

@@ -112,6 +112,9 @@ def _http_error(request: Request, error: Exception) -> Response:
     elif status == 405:
         headers["Allow"] = ", ".join(_allowed_methods(request))
         detail, code = f"{request.method} is not possible here; allowed: {headers['Allow']}.", "method_not_allowed"
+    elif status == 400:
+        # FastAPI says this of a body that is not even text; broken JSON is a failed validation.
+        detail, code, status = "The body is not JSON in UTF-8.", "validation_failed", 422
     else:
         detail, code = str(error.detail), "http_error"
     return problem(request, status, detail, code=code, headers=headers)
@@ -119,11 +122,9 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _allowed_methods(request: Request) -> list[str]:
     """What the path answers to (RFC 9110 §10.2.1)."""
-    methods: set[str] = set()
-    for route in request.app.state.routes:
-        if route.path_regex.match(request.url.path):
-            methods |= route.methods or set()
-    return sorted(methods)
+    matching = [route for route in request.app.state.routes if route.path_regex.match(request.url.path)]
+    literal = [route for route in matching if route.path == request.url.path]
+    return sorted({method for route in literal or matching for method in route.methods or ()})
 
 
 def _defect(request: Request, error: Exception) -> Response:

@@ -38,7 +38,7 @@ class _Parts:
     fields: dict[str, bytes] = field(default_factory=dict)
     file_name: str | None = None
     pending: list[bytes] = field(default_factory=list)
-    _headers: dict[str, str] = field(default_factory=dict)
+    _headers: dict[bytes, bytes] = field(default_factory=dict)
     _header: bytes = b""
     _value: bytes = b""
     _part: str = ""
@@ -54,11 +54,11 @@ class _Parts:
         self._value += data[start:end]
 
     def on_header_end(self) -> None:
-        self._headers[self._header.decode("latin-1").lower()] = self._value.decode("utf-8", "replace")
+        self._headers[self._header.lower()] = self._value
         self._header, self._value = b"", b""
 
     def on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get("content-disposition", ""))
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._part = options.get(b"name", b"").decode("utf-8", "replace")
         self._is_file = self._part == "file"
         if self._is_file:

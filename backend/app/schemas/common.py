@@ -6,7 +6,7 @@ import difflib
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Wire(BaseModel):
@@ -37,24 +37,30 @@ def refuse_unknown(value: dict[Any, Any], *, known: tuple[str, ...]) -> None:
             raise ValueError(f"Unknown field '{str(key)[:60]}'; {hint}")
 
 
-def _clean(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not hold NUL characters")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must be valid Unicode text") from None
+def _clean(text: object) -> object:
+    if isinstance(text, str):
+        if "\0" in text:
+            raise ValueError("must not hold NUL characters")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("must be valid Unicode text") from None
     return text
 
 
-def _named(text: str) -> str:
-    if not (stripped := _clean(text).strip()):
+def _named(text: object) -> object:
+    if isinstance(_clean(text), str) and not str(text).strip():
         raise ValueError("must not be empty")
-    return stripped
+    return text
 
 
-Text = Annotated[str, AfterValidator(_clean), Field(max_length=20_000)]
-ShortName = Annotated[str, AfterValidator(_named), Field(max_length=200)]
+# The patterns tell callers the rule; the validators before them say it in words.
+TEXT_PATTERN = r"^[^\x00]*$"
+NAME_PATTERN = r"^[^\x00]*[^\s\x00-\x1f][^\x00]*$"
+Text = Annotated[str, Field(max_length=20_000, pattern=TEXT_PATTERN), BeforeValidator(_clean)]
+ShortName = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=NAME_PATTERN), BeforeValidator(_named), AfterValidator(str.strip)
+]
 Instant = datetime
 """Aware, in UTC: written as ISO 8601 with `Z`."""
 

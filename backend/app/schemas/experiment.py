@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from app.schemas.common import Body, Instant, ShortName, Text, Wire
 from app.schemas.run import Progress, RunError
+from slm.spec import Hyperparameters
+
+
+def _training_config() -> dict[str, Any]:
+    """The hyperparameters as JSON Schema: every one may be left out or null, which takes its default."""
+    schema = Hyperparameters.model_json_schema()
+    properties: dict[str, Any] = {}
+    for name, found in schema["properties"].items():
+        described = {key: value for key, value in found.items() if key != "$ref"}
+        inlined = schema["$defs"][found["$ref"].rpartition("/")[2]] if "$ref" in found else {}
+        described |= {key: value for key, value in inlined.items() if key in ("type", "enum")}
+        text = {"description": described.pop("description", "")}
+        described = {key: value for key, value in described.items() if key not in ("default", "title")}
+        options = described.get("anyOf", [described, {"type": "null"}])
+        properties[name] = {"anyOf": options, **text}
+    rate = {"type": "number", "minimum": 0, "maximum": 1}
+    properties["simulated_failure_rate"] = {
+        "anyOf": [rate, {"type": "null"}],
+        "description": "For simulated experiments: how probably it fails.",
+    }
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
 
 _ID = "01a20b4e-acbc-7f03-9d20-ccef5efd5345"
 
@@ -37,9 +59,9 @@ class NewExperiment(Body):
     training_dataset_id: str = Field(max_length=64)
     eval_dataset_id: str | None = Field(default=None, max_length=64)
     """Rows to score on; left out, a part of the training rows is held out."""
-    training_config: dict[str, Any] = Field(default_factory=dict)
+    training_config: Annotated[dict[str, Any], WithJsonSchema(_training_config())] = Field(default_factory=dict)
     """learning_rate, epochs, batch_size (examples per step) and the further hyperparameters."""
-    executor: str | None = Field(default=None, max_length=32)
+    executor: Literal["auto", "local", "simulation"] | None = None
     """`auto`, `local` or `simulation`; left out, the service's default."""
 
 

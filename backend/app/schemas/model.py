@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
-from app.schemas.common import Body, Instant, ShortName, Text, Wire
+from app.schemas.common import TEXT_PATTERN, Body, Instant, ShortName, Text, Wire
 
 _EXAMPLE: dict[str, JsonValue] = {
     "id": "01a20b4e-acbc-7f03-9d20-ccef5efd5345",
@@ -52,21 +52,40 @@ class ModelDetail(ModelAnswer):
     source: dict[str, Any] | None
 
 
+_HUB_NAME = r"^[A-Za-z0-9_.\-]{1,96}/[A-Za-z0-9_.\-]{1,96}$"
+_REVISION_NAME = r"^[A-Za-z0-9_.\-]+$"
+_HUB = {"type": "string", "pattern": _HUB_NAME}
+_REVISION = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": _REVISION_NAME}
+_FOLDER = {"type": "string", "minLength": 1, "maxLength": 200, "pattern": TEXT_PATTERN}
+_SOURCE: dict[str, Any] = {
+    "description": "Where weights come from: a `hub` (with `revision`), or a `folder` below `models_dir`.",
+    "oneOf": [
+        {
+            "type": "object",
+            "required": ["hub"],
+            "properties": {"hub": _HUB, "revision": _REVISION},
+            "additionalProperties": False,
+        },
+        {"type": "object", "required": ["folder"], "properties": {"folder": _FOLDER}, "additionalProperties": False},
+    ],
+}
+
+
 class SourceBody(Body):
     """Where weights come from: `hub` (with `revision`), or `folder` below `models_dir`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    hub: str | None = Field(
-        default=None, pattern=r"^[\w.\-]{1,96}/[\w.\-]{1,96}$", examples=["HuggingFaceTB/SmolLM2-135M"]
-    )
-    revision: str | None = Field(default=None, max_length=100, pattern=r"^[\w.\-]+$")
-    folder: str | None = Field(default=None, min_length=1, max_length=200)
+    hub: str = Field(default="", pattern=_HUB_NAME)
+    revision: str = Field(default="", max_length=100, pattern=_REVISION_NAME)
+    folder: str = Field(default="", min_length=1, max_length=200, pattern=TEXT_PATTERN)
 
     @model_validator(mode="after")
     def _one_of(self) -> SourceBody:
-        if (self.hub is None) == (self.folder is None):
+        if len(self.model_fields_set & {"hub", "folder"}) != 1:
             raise ValueError("give either 'hub' or 'folder'")
+        if "revision" in self.model_fields_set and "hub" not in self.model_fields_set:
+            raise ValueError("only a hub has revisions")
         return self
 
 
@@ -79,7 +98,7 @@ class NewModel(Body):
     )
 
     name: ShortName
-    source: SourceBody
+    source: Annotated[SourceBody, WithJsonSchema(_SOURCE)]
     description: Text | None = None
     tags: list[ShortName] = Field(default_factory=list, max_length=50)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictBool
 
 from app.schemas.common import Body, Instant, Wire
 
@@ -59,7 +59,7 @@ class RunAnswer(Wire):
 class CancelBody(Body):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"save": True}})
 
-    save: bool = True
+    save: StrictBool = True
     """Keep a checkpoint of what was learned so far."""
 
 

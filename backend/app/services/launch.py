@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.config import Settings
-from app.errors import FieldError, SpecRejected
+from app.errors import Conflict, FieldError, SpecRejected
 from app.models import Dataset, Experiment, Model, Run
 from app.models.columns import new_id, utcnow
 from app.services import dataset as datasets
@@ -31,7 +31,6 @@ from slm.spec import (
     resolve,
 )
 
-EXECUTORS = ("auto", "local", "simulation")
 _ONLY_SIMULATION = frozenset({"simulated_failure_rate"})
 CONFIG_KEYS = frozenset(Hyperparameters.model_fields) | _ONLY_SIMULATION
 
@@ -148,8 +147,6 @@ def _sentence(message: str) -> str:
 
 def _decide_executor(session: Session, request: Request, settings: Settings) -> tuple[str, str]:
     """The executor and why: `auto` trains where the weights are here, else simulates and says how to get them."""
-    if request.executor not in EXECUTORS:
-        raise _rejected("executor", f"must be one of {', '.join(EXECUTORS)}, not '{request.executor[:32]}'.")
     if request.executor == "simulation":
         return "simulation", "Simulation was asked for: its numbers are made up."
     missing = _missing_weights(session, request.base, settings)
@@ -158,7 +155,7 @@ def _decide_executor(session: Session, request: Request, settings: Settings) -> 
         asked = "asked for" if request.executor == "local" else "the base model's weights are on this machine"
         return "local", f"Trains on this machine: {asked}."
     if request.executor == "local":
-        raise _rejected("executor", f"cannot train for real: {missing}")
+        raise Conflict(f"executor: cannot train for real: {missing}", code="weights_missing")
     return "simulation", f"Simulated, its numbers are made up: {missing}"
 
 
@@ -272,7 +269,8 @@ def _existing(path: Path | None) -> Path:
 def _simulation_spec(
     request: Request, config: Hyperparameters, settings: Settings, identity: str, run_id: str
 ) -> SimulationSpec:
-    rate = request.training_config.get("simulated_failure_rate", settings.training_simulation_failure_rate)
+    rate = request.training_config.get("simulated_failure_rate")
+    rate = settings.training_simulation_failure_rate if rate is None else rate
     if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate <= 1:
         raise _rejected("training_config.simulated_failure_rate", "must be a number from 0 to 1.")
     return SimulationSpec(

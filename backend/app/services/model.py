@@ -13,7 +13,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.config import Settings
-from app.errors import Conflict, FieldError, Invalid, NotFound, StillReferenced
+from app.errors import Conflict, FieldError, NotFound, StillReferenced
 from app.models import Artifact, Evaluation, Experiment, Model, Run
 from app.models.columns import new_id, utcnow
 from app.models.run import ACTIVE
@@ -171,16 +171,13 @@ def register(
 
 
 def checked_folder(folder: str, settings: Settings) -> str:
-    """A folder's name relative to `models_dir`, proven to lie inside it. Raises `Invalid`."""
+    """A folder's name relative to `models_dir`, proven to lie inside it. Raises `NotFound`."""
     root = settings.models_dir.resolve()
     path = (root / folder).resolve()
-    if not path.is_relative_to(root) or path == root or "\0" in folder:
-        message = "source.folder must name a folder below models_dir."
-    elif not path.is_dir():
+    if path == root or not path.is_relative_to(root) or not path.is_dir():
         message = f"There is no folder '{folder}' below models_dir."
-    else:
-        return str(path.relative_to(root))
-    raise Invalid(message, errors=(FieldError("source.folder", message),))
+        raise NotFound(message, errors=(FieldError("source.folder", message),))
+    return str(path.relative_to(root))
 
 
 def pull(session: Session, model_id: str, *, models_dir: Path) -> tuple[Run, bool]:

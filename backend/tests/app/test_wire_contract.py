@@ -299,7 +299,7 @@ def test_pages_follow_one_another_without_gap_or_repetition(client: TestClient) 
         link = answer.headers.get("link")
         url = link.split(">")[0].removeprefix("<") if link else None
     assert seen == made[::-1]
-    assert client.get("/datasets?cursor=nonsense").status_code == 400
+    assert client.get("/datasets?cursor=nonsense").status_code == 422
 
 
 def test_what_is_used_cannot_be_deleted(client: TestClient) -> None:

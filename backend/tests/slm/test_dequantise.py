@@ -108,7 +108,7 @@ def test_the_result_can_learn(tmp_path: Path) -> None:
     ids = torch.tensor([tokenizer.encode("the answer is red")])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
-    for _ in range(8):
+    for _ in range(40):
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
         optimizer.step()
