@@ -17,8 +17,8 @@ setup_weights
 export PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 bin="$SLM_VENV/bin"
 cd backend
-"$bin/ruff" check --quiet . ../client ../examples
-"$bin/ruff" format --quiet --check . ../client ../examples
+"$bin/ruff" check --quiet . ../client ../examples ../docs
+"$bin/ruff" format --quiet --check . ../client ../examples ../docs
 "$bin/mypy" app slm
 (cd ../client && "$bin/mypy" slm_client)
 "$bin/lint-imports" --no-cache

@@ -73,7 +73,7 @@ def watch(client: Client, experiment: ExperimentDetail, console: Console) -> Exp
             phase = last.progress.phase if last.progress and last.progress.phase else last.status
             bars.update(task, description=phase, completed=done(last), shown=line(last))
             tenth = f"{phase} {done(last) // 10:.0f}"
-            if not console.is_terminal and tenth != shown:
+            if not console.is_terminal and tenth != shown and phase != "saving":
                 # Where nobody watches, a log still shows that it lives.
                 shown = tenth
                 bars.console.print(f"  {phase}: {line(last)}", markup=False)
@@ -167,6 +167,12 @@ def report(
     }
 
 
+def shortened(path: str) -> str:
+    """Relative to this checkout where it lies inside."""
+    root = HERE.parent
+    return str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://localhost:8000")
@@ -214,7 +220,7 @@ def tour(client: Client, console: Console, arguments: argparse.Namespace, starte
         console.print(evaluation.wire["verdict"])
     made = client.models.get(experiment.resulting_model_id or "")
     seconds = time.monotonic() - started
-    console.print(f"The model lies in {(made.metadata or {}).get('weights_path', NOT_MEASURED)}")
+    console.print(f"The model lies in {shortened((made.metadata or {}).get('weights_path', NOT_MEASURED))}")
     console.print(
         f"From upload to this table: {seconds / 60:.1f} minutes. The API is described at {arguments.url}/docs"
     )
