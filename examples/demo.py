@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -151,6 +152,19 @@ def side_by_side(samples: Sequence[Sample]) -> Table:
     return result
 
 
+def show(console: Console, evaluation: Mapping[str, Any], samples: Sequence[Sample]) -> None:
+    """The result: the table, three rows, the verdict."""
+    console.print(table(evaluation))
+    console.print(side_by_side(samples))
+    if evaluation.get("verdict"):
+        console.print(evaluation["verdict"])
+
+
+def picture(console: Console) -> str:
+    """What a recording console printed, as SVG that needs no font from elsewhere."""
+    return re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="./demo.sh"), flags=re.DOTALL)
+
+
 def report(
     experiment: ExperimentDetail, evaluation: EvaluationDetail, samples: Sequence[Sample], seconds: float
 ) -> dict[str, Any]:
@@ -214,10 +228,11 @@ def tour(client: Client, console: Console, arguments: argparse.Namespace, starte
         return 1
     evaluation = client.evaluations.get(client.evaluations.list(experiment_id=experiment.id)[0].id)
     samples = client.evaluations.samples(evaluation.id, limit=3)
-    console.print(table(evaluation.wire))
-    console.print(side_by_side(samples))
-    if evaluation.wire.get("verdict"):
-        console.print(evaluation.wire["verdict"])
+    if arguments.svg is not None:
+        console.export_text()  # forgets what came before: the picture shows the result
+    show(console, evaluation.wire, samples)
+    if arguments.svg is not None:
+        arguments.svg.write_text(picture(console), encoding="utf-8")
     made = client.models.get(experiment.resulting_model_id or "")
     seconds = time.monotonic() - started
     console.print(f"The model lies in {shortened((made.metadata or {}).get('weights_path', NOT_MEASURED))}")
@@ -226,8 +241,6 @@ def tour(client: Client, console: Console, arguments: argparse.Namespace, starte
     )
     if arguments.report is not None:
         arguments.report.write_text(json.dumps(report(experiment, evaluation, samples, seconds), indent=1) + "\n")
-    if arguments.svg is not None:
-        console.save_svg(str(arguments.svg), title="./demo.sh")
     return 0
 
 
