@@ -89,4 +89,5 @@ class Settings(BaseSettings):
 def configure_logging(level: str) -> None:
     """One line a message on standard error; migrations speak up only when something is wrong."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)

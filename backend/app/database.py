@@ -90,6 +90,7 @@ class Database:
         self._writer = open_engine(url, writing=True)
         self._queue: queue.SimpleQueue[tuple[Callable[[Session], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._inode: tuple[int, int] | None = None
+        self._held: int | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._thread.start()
@@ -127,6 +128,10 @@ class Database:
             identity = None
         if self._inode is None and identity is not None:
             self._inode = identity
+            if os.name == "posix":
+                # As long as it is open its number is not given to a new file. Closed only after the engines are:
+                # closing any descriptor of a file lets go of all of a process's locks on it.
+                self._held = os.open(self.file, os.O_RDONLY)
         if identity != self._inode:
             raise DatabaseGone(f"The database file {self.file.name} was deleted or replaced; restart the service.")
 
@@ -137,6 +142,8 @@ class Database:
             self._thread.join()
             self._reader.dispose()
             self._writer.dispose()
+            if self._held is not None:
+                os.close(self._held)
 
     def _run(self) -> None:
         stopping = False
