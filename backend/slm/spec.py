@@ -6,12 +6,18 @@ The lowest floor of the training library: pydantic and the standard library only
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+import textwrap
 from enum import StrEnum
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema
 
 SPEC_VERSION = 1
 WEIGHTS_MARKER = "slm-weights.json"
@@ -20,8 +26,46 @@ CHECKPOINT_MARKER = "COMPLETE.json"
 """Written last into a checkpoint folder; a folder without it does not exist for resuming."""
 
 
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+class Described(BaseModel):
+    """The text under a field is its description in the JSON Schema.
+
+    As pydantic's `use_attribute_docstrings` does it, but read when a schema is asked for and not at import, where it
+    costs every process a tenth of a second.
+    """
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema: dict[str, Any] = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for owner in reversed(cls.__mro__):
+            if issubclass(owner, Described) and owner is not Described:
+                for name, text in _field_texts(owner).items():
+                    if name in properties:
+                        properties[name].setdefault("description", text)
+        return schema
+
+
+@cache
+def _field_texts(owner: type) -> dict[str, str]:
+    """The strings that stand under the annotated fields of a class."""
+    try:
+        source = textwrap.dedent(inspect.getsource(owner))
+    except OSError:
+        return {}
+    body = cast(ast.ClassDef, ast.parse(source).body[0]).body
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
+class Frozen(Described):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class FileFormat(StrEnum):

@@ -8,17 +8,19 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from slm.spec import Described
 
-class Wire(BaseModel):
+
+class Wire(Described):
     """An answer, made from a row."""
 
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(from_attributes=True, protected_namespaces=())
 
 
-class Body(BaseModel):
+class Body(Described):
     """A request: unknown keys are refused with the nearest known one."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=(), extra="forbid")
+    model_config = ConfigDict(protected_namespaces=(), extra="forbid")
 
     @model_validator(mode="before")
     @classmethod

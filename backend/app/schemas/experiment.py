@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from app.schemas.common import Body, Instant, ShortName, Text, Wire
 from app.schemas.run import Progress, RunError
 from slm.spec import Hyperparameters
 
 
+class _TrainingConfig:
+    """The hyperparameters as JSON Schema, made when it is asked for."""
+
+    def __get_pydantic_json_schema__(self, _core_schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return _training_config()
+
+
 def _training_config() -> dict[str, Any]:
-    """The hyperparameters as JSON Schema: every one may be left out or null, which takes its default."""
+    """Every hyperparameter may be left out or null, which takes its default."""
     schema = Hyperparameters.model_json_schema()
     properties: dict[str, Any] = {}
     for name, found in schema["properties"].items():
@@ -59,7 +67,7 @@ class NewExperiment(Body):
     training_dataset_id: str = Field(max_length=64)
     eval_dataset_id: str | None = Field(default=None, max_length=64)
     """Rows to score on; left out, a part of the training rows is held out."""
-    training_config: Annotated[dict[str, Any], WithJsonSchema(_training_config())] = Field(default_factory=dict)
+    training_config: Annotated[dict[str, Any], _TrainingConfig()] = Field(default_factory=dict)
     """learning_rate, epochs, batch_size (examples per step) and the further hyperparameters."""
     executor: Literal["auto", "local", "simulation"] | None = None
     """`auto`, `local` or `simulation`; left out, the service's default."""
