@@ -7,7 +7,6 @@ each number is counted over rows, and the card says how many and how they were c
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import random
@@ -21,10 +20,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from slm.data.render import IGNORED, Rendered
+from slm.data.render import Rendered
 from slm.errors import RunFailure
 from slm.events import write_atomic
 from slm.generate import Sampling, generate
+from slm.methods import METHODS, Recipe
 from slm.metrics import Scores, Tally, answer_tallies, interval, intervals, score_answers, verdict
 from slm.spec import Adapter, Hyperparameters
 
@@ -55,6 +55,7 @@ class _Passes:
     answered: list[Rendered]
     available: int
     sampling: Sampling
+    recipe: Recipe
 
 
 def scorecard(
@@ -144,7 +145,7 @@ def _choose(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[Rendered], co
     longest = max((len(tokenizer(row.expected)["input_ids"]) for row in answered), default=0)
     # Half as long again as the longest expected answer: who has not stopped by then has not answered as asked.
     limit = min(config.max_new_tokens, longest + max(8, longest // 2))
-    return _Passes(scored, answered, len(rendered), Sampling(max(1, limit)))
+    return _Passes(scored, answered, len(rendered), Sampling(max(1, limit)), METHODS[config.method])
 
 
 def _sample(generator: random.Random, rows: list[Rendered], most: int) -> list[Rendered]:
@@ -196,7 +197,7 @@ class _Progress:
 def _examine(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passes: _Passes, progress: _Progress
 ) -> tuple[list[RowLoss], list[str]]:
-    losses = row_losses(model, passes.scored, scored=progress.scored)
+    losses = row_losses(model, passes.scored, recipe=passes.recipe, scored=progress.scored)
     prompts = [row.prompt_ids for row in passes.answered]
     if not prompts:
         return losses, []
@@ -218,26 +219,22 @@ def _base(
 
 
 def row_losses(
-    model: PreTrainedModel, rows: Sequence[Rendered], *, scored: Callable[[int], None] | None = None
+    model: Any, rows: Sequence[Rendered], *, recipe: Recipe, scored: Callable[[int], None] | None = None
 ) -> list[RowLoss]:
     """The loss of each row over its learned tokens, in the rows' order; `scored(n)` is called after each batch.
 
-    The output layer is computed only where some row of the batch learns, if the model's `forward` allows it. The
-    model should be in evaluation mode. Raises `RunFailure` (loss_not_finite) naming the row.
+    The model should be in evaluation mode. Raises `RunFailure` (loss_not_finite) naming the row.
     """
     losses: dict[int, RowLoss] = {}
-    selective = "logits_to_keep" in inspect.signature(_inner(model).forward).parameters
+    share = recipe.sharing_width(model.config) if model.device.type == "cpu" else None
     for batch in _loss_batches(rows, int(model.config.get_text_config().vocab_size)):
-        found = _batch_loss(model, [rows[index] for index in batch], selective)
+        chosen = [rows[index] for index in batch]
+        inputs = recipe.collate(chosen, pad_id=0, share=share)
+        found = _batch_loss(model, chosen, {name: value.to(model.device) for name, value in inputs.items()}, recipe)
         losses.update(zip(batch, found, strict=True))
         if scored is not None:
             scored(len(batch))
     return [losses[index] for index in range(len(rows))]
-
-
-def _inner(model: Any) -> Any:
-    """The transformers model below an adapter's wrapper, whose `forward` hides the parameters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _loss_batches(rows: Sequence[Rendered], vocabulary: int) -> Iterator[list[int]]:
@@ -251,27 +248,17 @@ def _loss_batches(rows: Sequence[Rendered], vocabulary: int) -> Iterator[list[in
 
 
 @torch.inference_mode()
-def _batch_loss(model: PreTrainedModel, rows: list[Rendered], selective: bool) -> list[RowLoss]:
-    """Padded on the right, where nobody looks: earlier tokens never see later ones, and the labels ignore it."""
-    width = max(len(row.input_ids) for row in rows)
-    gaps = [width - len(row.input_ids) for row in rows]
-    ids = torch.tensor([[*row.input_ids, *[0] * gap] for row, gap in zip(rows, gaps, strict=True)])
-    mask = torch.tensor([[1] * (width - gap) + [0] * gap for gap in gaps])
-    targets = torch.tensor([[*row.labels[1:], *[IGNORED] * gap] for row, gap in zip(rows, gaps, strict=True)])
-    columns = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
-    device = model.device
-    more = {"logits_to_keep": columns.to(device)} if selective else {}
-    logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False, **more).logits
-    if not selective:
-        logits = logits[:, columns.to(device)]
+def _batch_loss(model: Any, rows: list[Rendered], inputs: dict[str, torch.Tensor], recipe: Recipe) -> list[RowLoss]:
+    logits, targets, owners = recipe.learned_logits(model, inputs)
+    losses = cross_entropy(logits.float(), targets, reduction="none").double()
+    right = logits.argmax(dim=-1) == targets
     found = []
-    for row, row_logits, row_targets in zip(rows, logits, targets[:, columns].to(device), strict=True):
-        learned = row_targets != IGNORED
-        kept, wanted = row_logits[learned].float(), row_targets[learned]
-        loss = float(cross_entropy(kept, wanted, reduction="sum"))
+    for at, row in enumerate(rows):
+        mine = owners == at
+        loss = float(losses[mine].sum())
         if not math.isfinite(loss):
             raise RunFailure("loss_not_finite", f"The loss of held-out row {row.line} is not a number.")
-        found.append(RowLoss(loss, int(learned.sum()), int((kept.argmax(dim=-1) == wanted).sum())))
+        found.append(RowLoss(loss, int(mine.sum()), int(right[mine].sum())))
     return found
 
 

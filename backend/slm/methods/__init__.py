@@ -28,8 +28,14 @@ class Recipe(Protocol):
         """Why a model of this configuration cannot learn by this method, or None."""
         ...
 
-    def collate(self, rows: Sequence[Rendered], *, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
-        """A micro-batch of rendered rows as tensors."""
+    def sharing_width(self, config: Any) -> int | None:
+        """The hidden size of a model to which `collate` may give rows that begin alike as one sequence, or None."""
+        ...
+
+    def collate(
+        self, rows: Sequence[Rendered], *, pad_id: int, multiple: int = 1, share: int | None = None
+    ) -> dict[str, torch.Tensor]:
+        """A micro-batch of rendered rows as tensors; `tokens` is how many they have in all, without padding."""
         ...
 
     def loss_sum(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from slm.data.prefix import common_prefix, lay_out, worthwhile
 from slm.data.render import IGNORED, Rendered, Renderer
 
 MODEL_CLASS = AutoModelForCausalLM
@@ -36,9 +37,31 @@ def refusal(config: Any) -> str | None:
     return None
 
 
-def collate(rows: Sequence[Rendered], *, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
+def sharing_width(config: Any) -> int | None:
+    """The hidden size of a model that takes rows with a common beginning as one sequence, or None.
+
+    Every layer must see the mask it is given: no window, no pattern of its own.
+    """
+    if config.model_type not in DIRECT or (getattr(config, "sliding_window", None) and _windows(config)):
+        return None
+    return int(config.hidden_size)
+
+
+def _windows(config: Any) -> bool:
+    return bool(getattr(config, "use_sliding_window", True))
+
+
+def collate(
+    rows: Sequence[Rendered], *, pad_id: int, multiple: int = 1, share: int | None = None
+) -> dict[str, torch.Tensor]:
     """Pad on the right to the longest row (up to a `multiple`); padding is known by the mask, never by its id,
-    because many tokenizers pad with the very stop token that is to be learned."""
+    because many tokenizers pad with the very stop token that is to be learned.
+
+    With `share` (a `sharing_width`), rows that begin alike become one sequence where that costs less.
+    """
+    tokens = torch.tensor(sum(len(row.input_ids) for row in rows))
+    if share is not None and worthwhile(rows, prefix := common_prefix(rows), width=share):
+        return {**lay_out(rows, prefix), "tokens": tokens}
     width = -(-max(len(row.input_ids) for row in rows) // multiple) * multiple
     shape = (len(rows), width)
     input_ids = torch.full(shape, pad_id, dtype=torch.long)
@@ -49,7 +72,7 @@ def collate(rows: Sequence[Rendered], *, pad_id: int, multiple: int = 1) -> dict
         input_ids[at, :size] = torch.tensor(row.input_ids)
         labels[at, :size] = torch.tensor(row.labels)
         mask[at, :size] = 1
-    return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+    return {"input_ids": input_ids, "attention_mask": mask, "labels": labels, "tokens": tokens}
 
 
 def learned_logits(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -57,13 +80,16 @@ def learned_logits(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.T
     targets = inputs["labels"][:, 1:]
     chosen = targets != IGNORED
     given = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "use_cache": False}
+    if "position_ids" in inputs:
+        given["position_ids"] = inputs["position_ids"]
     causal = model.get_base_model() if hasattr(model, "peft_config") else model
     if causal.config.model_type in DIRECT:
         hidden = getattr(causal, causal.base_model_prefix)(**given).last_hidden_state
         logits = causal.get_output_embeddings()(hidden[:, :-1][chosen])
     else:
         logits = causal(**given).logits[:, :-1][chosen]
-    return logits, targets[chosen], chosen.nonzero()[:, 0]
+    rows = inputs["owners"][:, 1:][chosen] if "owners" in inputs else chosen.nonzero()[:, 0]
+    return logits, targets[chosen], rows
 
 
 def loss_sum(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -61,7 +61,10 @@ class Loop(Trainer):  # type: ignore[misc]
         self.held_out = list(held_out[: config.eval_max_rows])
         self.recipe, self.config, self.folder = recipe, config, folder
         self.progress, self.events, self.check, self.speed = progress, log, check, Speed()
-        self._collate = partial(recipe.collate, pad_id=pad_id, multiple=8 if machine.device == "cuda" else 1)
+        # Measured on processors only: a GPU's kernels may prefer plain rows.
+        share = recipe.sharing_width(model.config) if machine.device == "cpu" else None
+        multiple = 8 if machine.device == "cuda" else 1
+        self._collate = partial(recipe.collate, pad_id=pad_id, multiple=multiple, share=share)
         self._micro_step = self._micro_steps = self._step_tokens = self._step_learned = 0
         self._random: dict[str, torch.Tensor] = {}
         super().__init__(
@@ -89,7 +92,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.speed.start()
         found = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         self._micro_step, self._micro_steps = 0, len(found)
-        self._step_tokens = sum(int(batch["attention_mask"].sum()) for batch in found)
+        self._step_tokens = sum(int(batch["tokens"]) for batch in found)
         self._step_learned = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in found)
         return found, torch.tensor(self._step_learned, device=device)
 
