@@ -238,7 +238,7 @@ class Supervisor:
         if watch.handle is None and not self._submit(watch, executor):
             return
         alive = executor.poll(watch.directory, watch.handle or {})
-        if self._tail(watch):
+        if self._tail(watch, alive=alive):
             return
         row = self._row(watch)
         if row.cancel_requested_at is not None:
@@ -293,14 +293,16 @@ class Supervisor:
         watch.heard = self._clock()
         return True
 
-    def _tail(self, watch: Watch) -> bool:
-        """Take in what the log says; True once the run has ended."""
+    def _tail(self, watch: Watch, *, alive: bool) -> bool:
+        """Take in what the log says; True once the run has ended. Who is told "cancelled" finds no process left."""
         while True:
             events, offset = read_events(watch.directory / EVENTS, offset=watch.offset)
             if not events:
                 return False
             ours = [event for event in events if event.get("attempt") == watch.attempt]
             ending = next((event for event in ours if event.get("type") in TERMINAL and event.get("seq")), None)
+            if ending is not None and ending["type"] == "cancelled" and alive:
+                return False
             running = events if ending is None else events[: events.index(ending)]
             reached = offset if ending is None else watch.offset
             self._database.write(

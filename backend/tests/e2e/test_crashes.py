@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 from service import Service, require_gapless, rows, running, until
 
@@ -167,6 +170,20 @@ def test_an_experiment_that_always_dies_is_given_up(tmp_path: Path) -> None:
         assert ended.error.hint
 
 
+def stopped_between_writes(pid: int, database: Path) -> bool:
+    """Stop a process, unless it is writing just then: nobody could write until it went on, whoever leads."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, what="the stop")
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            os.kill(pid, signal.SIGCONT)
+            return False
+    return True
+
+
 def test_a_supervisor_that_slept_beyond_its_lease_is_refused(tmp_path: Path) -> None:
     """Two supervisors beside a service without one; the elected is stopped, replaced, and continued."""
     command = [sys.executable, "-m", "app.cli", "supervise"]
@@ -175,13 +192,15 @@ def test_a_supervisor_that_slept_beyond_its_lease_is_refused(tmp_path: Path) -> 
         first = service.spawn(command, tmp_path / "first.log")
         second = None
         try:
-            dataset = service.client.datasets.list(q="tiny")[0].id
-            experiment = service.experiment("two owners", service.base(), dataset, epochs=40).id
-            until(lambda: service.client.experiments.events(experiment, since=5), what="the first supervisor's work")
+            until((tmp_path / "data" / "supervisor.lock").exists, what="the first supervisor's election")
             second = service.spawn(command, tmp_path / "second.log")
             until(lambda: "standing by" in (tmp_path / "second.log").read_text(), what="the second supervisor")
-            os.kill(first.pid, signal.SIGSTOP)
+            dataset = service.client.datasets.list(q="tiny")[0].id
+            experiment = service.experiment("two owners", service.base(), dataset, epochs=60).id
+            until(lambda: service.client.experiments.events(experiment, since=5), what="the first supervisor's work")
+            until(lambda: stopped_between_writes(first.pid, tmp_path / "database.db"), what="a moment between writes")
             known = max(event.id for event in service.client.experiments.events(experiment, limit=1000))
+            assert known < 1000
             until(lambda: service.client.experiments.events(experiment, since=known), what="the second one's work")
             assert service.client.experiments.get(experiment).status == "running"
             os.kill(first.pid, signal.SIGCONT)

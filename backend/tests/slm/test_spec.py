@@ -165,8 +165,9 @@ def test_every_method_says_which_data_it_learns_from() -> None:
 
 
 def test_every_hyperparameter_is_documented() -> None:
-    undocumented = [name for name, field in Hyperparameters.model_fields.items() if not field.description]
-    assert undocumented == []
+    properties = Hyperparameters.model_json_schema()["properties"]
+    assert properties.keys() == Hyperparameters.model_fields.keys()
+    assert [name for name, field in properties.items() if not field.get("description")] == []
 
 
 def test_bundled_weights_are_pinned() -> None:

@@ -95,17 +95,29 @@ def base_folder(parent: Path, architecture: str = "llama", **sizes: int) -> Path
     return folder
 
 
-def task_rows(count: int) -> list[dict[str, str]]:
-    """A task that a tiny model learns: name the colour's fixed animal."""
-    animals = {"red": "cat", "green": "dog", "blue": "bird", "one": "two", "three": "number"}
-    names = list(animals)
+def task_rows(count: int, *, turned: int = 0) -> list[dict[str, str]]:
+    """A task that a tiny model learns: name the colour's fixed animal, or the one that is `turned` places on."""
+    names, animals = ("red", "green", "blue", "one", "three"), ("cat", "dog", "bird", "two", "number")
     return [
         {
             "prompt": f"{names[n % 5]} {WORDS[(n // 5) % 12]} {WORDS[(n // 60) % 12]}?",
-            "completion": animals[names[n % 5]],
+            "completion": animals[(n + turned) % 5],
         }
         for n in range(count)
     ]
+
+
+def taught_folder(parent: Path, architecture: str) -> Path:
+    """A base that knows another task already: LoRA turns what a model can do, it cannot teach noise to speak."""
+    from slm import run
+
+    data = write_rows(parent / f"{architecture}.jsonl", task_rows(160, turned=1))
+    config = {"adapter": "full", "learning_rate": 5e-3, "epochs": 8, "eval_fraction": 0.0}
+    directory = make_run(parent / architecture, make_spec(base_folder(parent, architecture, hidden=64), data, **config))
+    assert run.main(directory) == run.FINISHED
+    folder = directory / "artifacts" / "model"
+    (folder / WEIGHTS_MARKER).write_text(json.dumps({"sha256": "0" * 64}))
+    return folder
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]], kind: DatasetKind = DatasetKind.PROMPT_COMPLETION) -> DatasetRef:
