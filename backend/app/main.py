@@ -19,6 +19,7 @@ from app.config import Settings, configure_logging
 from app.database import Database
 from app.errors import DatabaseGone, PlatformError
 from app.migrations import upgrade
+from app.models import Dataset
 from app.routes import datasets, evaluations, experiments, models, problems, runs, service
 from app.routes.access import Access
 from app.schemas.common import Problem
@@ -96,9 +97,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         print(error.message, file=sys.stderr)
         raise SystemExit(3) from None
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    storage.sweep(settings.upload_dir)
     database = Database(settings.database_url)
     database.check_file()
+    with database.read() as session:
+        storage.sweep(settings.upload_dir, lambda identity: session.get(Dataset, identity) is not None)
     database.write(model_service.seed)
     supervisor = Supervisor(settings, database)
     app.state.database, app.state.supervisor = database, supervisor

@@ -8,7 +8,6 @@ optimizer and random states with `weights_only=True`: no file in a run directory
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,11 +24,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from slm import adapters
 from slm.errors import RunFailure
 from slm.events import now, opened_directory, write_atomic
+from slm.files import file_digest
 from slm.spec import CHECKPOINT_MARKER, ModelRef
 
 TEMPORARY = ".tmp-"
 PROGRESS = "progress.json"
-_BLOCK = 8 << 20
 
 
 def load_tokenizer(reference: ModelRef) -> Any:
@@ -241,15 +240,6 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
         return error.errno in (28, 122)  # ENOSPC, EDQUOT
     text = str(error)
     return "No space left" in text or ("write" in text and shutil.disk_usage(folder).free < 1 << 20)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

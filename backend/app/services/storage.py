@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import queue
 import re
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from types import TracebackType
 
 from app.errors import PlatformError, StorageFull
-from slm.files import sync_folder
+from slm.files import open_shared, sync_folder, try_lock
 
 TEMPORARY = ".tmp-"
 TRASH = ".trash-"
+_GUARD = ".open"
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
 _MAX_NAME = 120
 
@@ -34,13 +37,28 @@ def safe_name(original: str) -> str:
     return f"{stem}{dot}{extension[:16]}"
 
 
-def sweep(folder: Path) -> int:
-    """Remove what a crash left half written or half deleted; returns how many files that were."""
+def sweep(folder: Path, known: Callable[[str], bool]) -> list[str]:
+    """Remove what a crash left half written, half deleted, or published without a row; returns the names.
+
+    `known` says whether a dataset of that id has a row. Uploads that another process is taking in are left alone, and
+    so is every file that was once accepted: when the database was deleted, its files are still somebody's data.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    stale = [path for path in folder.iterdir() if path.name.startswith((TEMPORARY, TRASH))]
+    stale = [path for path in folder.iterdir() if path.name.startswith(TRASH)]
+    for guard in folder.glob(f"{TEMPORARY}*{_GUARD}"):
+        descriptor = open_shared(guard)
+        try:
+            if not try_lock(descriptor):
+                continue
+            identity = guard.name.removeprefix(TEMPORARY).removesuffix(_GUARD)
+            stale.append(folder / f"{TEMPORARY}{identity}")
+            stale += [] if known(identity) else folder.glob(f"{glob.escape(identity)}_*")
+            stale.append(guard)
+        finally:
+            os.close(descriptor)
     for path in stale:
         path.unlink(missing_ok=True)
-    return len(stale)
+    return [path.name for path in stale]
 
 
 def full_disk(error: OSError) -> PlatformError | None:
@@ -53,7 +71,8 @@ def full_disk(error: OSError) -> PlatformError | None:
 class Incoming:
     """An upload being written: `write` blocks while the bytes go to disk; a second thread hashes them meanwhile.
 
-    Use as a context manager: what was not published is removed at the end, whatever happened.
+    Use as a context manager: what was not published is removed at the end, whatever happened. Until then a locked
+    file beside it tells `sweep` that somebody is at work; left by a crash, that what was published may have no row.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -61,6 +80,9 @@ class Incoming:
         self.folder = folder
         self.path = folder / f"{TEMPORARY}{name}"
         self.size = 0
+        self._guard = folder / f"{TEMPORARY}{name}{_GUARD}"
+        self._guarding = open_shared(self._guard)
+        try_lock(self._guarding)
         self._file = self.path.open("xb", buffering=0)
         self._digest = hashlib.sha256()
         self._blocks: queue.Queue[bytes | None] = queue.Queue(maxsize=16)
@@ -110,6 +132,8 @@ class Incoming:
             self._blocks.put(None)
         self._file.close()
         self.path.unlink(missing_ok=True)
+        os.close(self._guarding)
+        self._guard.unlink(missing_ok=True)
 
 
 def discard(folder: Path, stored_name: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from slm import checkpoints
 from slm.adapters import count_parameters
+from slm.files import file_digest
 from slm.spec import TrainSpec
 from slm.train.progress import Progress
 
@@ -41,7 +43,7 @@ def save_model(model: Any, tokenizer: Any, spec: TrainSpec, working: Path) -> di
         "parameters_count": total,
         "trainable_parameters": trainable,
         "path": f"{ARTIFACTS}/{kind}",
-        "sha256": checkpoints.file_digest(weights[0]) if len(weights) == 1 else _digest_of(weights),
+        "sha256": file_digest(weights[0]) if len(weights) == 1 else _digest_of(weights),
         "size_bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "base_model": {"id": spec.model.model_id, "name": spec.model.name, "adapters": len(spec.model.adapters)},
     }
@@ -55,7 +57,7 @@ def list_artifacts(working: Path) -> list[dict[str, Any]]:
             "kind": kinds.get(path.name, path.parent.name),
             "path": f"{ARTIFACTS}/{path.relative_to(working).as_posix()}",
             "size_bytes": path.stat().st_size,
-            "sha256": checkpoints.file_digest(path),
+            "sha256": file_digest(path),
         }
         for path in sorted(working.rglob("*"))
         if path.is_file()
@@ -94,9 +96,7 @@ def training_statistics(progress: Progress, *, total_steps: int, prepared: dict[
 
 def _digest_of(weights: list[Path]) -> str:
     """SHA-256 over the files' own digests, for weights in several files."""
-    import hashlib
-
-    return hashlib.sha256("".join(checkpoints.file_digest(path) for path in weights).encode()).hexdigest()
+    return hashlib.sha256("".join(file_digest(path) for path in weights).encode()).hexdigest()
 
 
 def _readme(kind: str, spec: TrainSpec) -> str:

@@ -16,6 +16,7 @@ from tiny_models import base_folder, events_of, make_run, make_spec, task_rows, 
 
 from slm import checkpoints, run
 from slm.checkpoints import PROGRESS, complete
+from slm.files import file_digest
 from slm.spec import TrainSpec
 
 BACKEND = Path(__file__).resolve().parents[2]
@@ -220,7 +221,7 @@ def test_nothing_of_a_checkpoint_can_run_code(tmp_path: Path) -> None:
     for checkpoint in complete(directory / "checkpoints"):
         (checkpoint.path / "optimizer.pt").write_bytes(pickle.dumps(Planted()))
         marker = checkpoint.path / checkpoints.CHECKPOINT_MARKER
-        digest = checkpoints.file_digest(checkpoint.path / "optimizer.pt")
+        digest = file_digest(checkpoint.path / "optimizer.pt")
         said = json.loads(marker.read_bytes())
         said["files"]["optimizer.pt"] = digest
         marker.write_text(json.dumps(said))
