@@ -75,10 +75,12 @@ class FieldProblem(BaseModel):
 class Problem(BaseModel):
     """What went wrong (RFC 9457). `detail` is a sentence for people; `code` is stable for programs."""
 
-    type: str = Field(default="about:blank", examples=["about:blank"])
-    title: str = Field(examples=["Not found"])
-    status: int = Field(examples=[404])
-    detail: str = Field(examples=["Dataset not found"])
-    instance: str = Field(examples=["/datasets/01a20b4e-acbc-7f03-9d20-ccef5efd5345"])
-    code: str = Field(examples=["not_found"])
-    errors: list[FieldProblem] | None = None
+    type: str = Field(default="about:blank", examples=["about:blank"], description="A URI of the kind of problem.")
+    title: str = Field(examples=["Not found"], description="The kind of problem in a word or two.")
+    status: int = Field(examples=[404], description="The HTTP status once more.")
+    detail: str = Field(examples=["Dataset not found"], description="What is wrong, where, and what to do.")
+    instance: str = Field(
+        examples=["/datasets/01a20b4e-acbc-7f03-9d20-ccef5efd5345"], description="What was asked for."
+    )
+    code: str = Field(examples=["not_found"], description="Stable, for programs.")
+    errors: list[FieldProblem] | None = Field(default=None, description="Each field that is wrong, with a sentence.")

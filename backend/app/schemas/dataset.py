@@ -17,6 +17,20 @@ _EXAMPLE: dict[str, JsonValue] = {
     "upload_date": "2026-11-24T02:07:15.132782Z",
     "created_at": "2026-11-24T02:07:15.132782Z",
 }
+_DETAIL: dict[str, JsonValue] = {
+    **_EXAMPLE,
+    "file_name": "tickets.csv",
+    "file_format": "csv",
+    "encoding": None,
+    "size_bytes": 93412,
+    "sha256": "6f2c1b0e4a9d6d1f7b9f5c3e0a8d7c6b5a4f3e2d1c0b9a8f7e6d5c4b3a2f1e0d",
+    "columns": ["prompt", "completion"],
+    "kind": "prompt_completion",
+    "kind_reason": "The columns are called prompt and completion.",
+    "mapping": {"prompt": "prompt", "completion": "completion"},
+    "faults": {"count": 1, "first": [{"line": 17, "field": "completion", "message": "The completion is empty."}]},
+    "statistics": {"rows": 300},
+}
 
 
 class DatasetAnswer(Wire):
@@ -53,6 +67,8 @@ class FaultsAnswer(Wire):
 
 class DatasetDetail(DatasetAnswer):
     """An uploaded file and what was found in it."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": _DETAIL})
 
     file_name: str
     file_format: str

@@ -61,10 +61,15 @@ class NewExperiment(Body):
     )
 
     name: ShortName
+    """What you call it; the resulting model takes its name from it."""
     description: Text | None = None
+    """For people; never read by the training."""
     goal: Text | None = None
+    """What it is to be good at, in your words."""
     base_model_id: str = Field(max_length=64)
+    """The model to start from: a base, or one that was fine-tuned here."""
     training_dataset_id: str = Field(max_length=64)
+    """Rows to learn from."""
     eval_dataset_id: str | None = Field(default=None, max_length=64)
     """Rows to score on; left out, a part of the training rows is held out."""
     training_config: Annotated[dict[str, Any], _TrainingConfig()] = Field(default_factory=dict)

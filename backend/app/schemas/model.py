@@ -19,6 +19,16 @@ _EXAMPLE: dict[str, JsonValue] = {
     "is_latest_version": True,
     "simulated": False,
 }
+_DETAIL: dict[str, JsonValue] = {
+    **_EXAMPLE,
+    "base_model_id": None,
+    "description": "124 million parameters",
+    "metadata": {"weights": "absent"},
+    "linked_evaluations": None,
+    "tags": [],
+    "experiment_id": None,
+    "source": {"kind": "hub", "hub": "openai-community/gpt2", "revision": None},
+}
 
 
 class ModelAnswer(Wire):
@@ -41,6 +51,8 @@ class ModelAnswer(Wire):
 
 class ModelDetail(ModelAnswer):
     """A model with where it comes from and what is known of its weights."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": _DETAIL})
 
     base_model_id: str | None
     description: str | None
@@ -98,9 +110,13 @@ class NewModel(Body):
     )
 
     name: ShortName
+    """Unlike that of every other base model."""
     source: Annotated[SourceBody, WithJsonSchema(_SOURCE)]
+    """Where its weights come from: a hub's repository, or a folder below `models_dir`."""
     description: Text | None = None
+    """For people."""
     tags: list[ShortName] = Field(default_factory=list, max_length=50)
+    """Words to find it by."""
 
 
 class ModelChanges(Body):

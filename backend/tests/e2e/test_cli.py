@@ -173,6 +173,8 @@ def test_ctrl_c_detaches_and_the_training_goes_on(tmp_path: Path) -> None:
                     stdout=out,
                     stderr=out,
                     start_new_session=True,
+                    # Where the tests themselves run in the background, the shell has them ignore it.
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 )
             until(lambda: "training" in (tmp_path / "out").read_text(), what="the watch")
             os.kill(watching.pid, signal.SIGINT)
