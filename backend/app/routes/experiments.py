@@ -188,7 +188,7 @@ def _checkpoint(marker: FilePath) -> dict[str, Any]:
         "val_loss": found.get("val_loss"),
         "best": bool(found.get("best")),
         "size_bytes": found.get("bytes", 0),
-        "created_at": found.get("time"),
+        "created_at": found.get("saved_at"),
     }
 
 

@@ -34,6 +34,10 @@ def undisturbed(service: Service) -> tuple[list[tuple[int, float]], bytes]:
     ended = service.ended(made.id)
     assert ended.status == "completed", ended.error
     require_gapless(service, made.id)
+    kept = service.client.experiments.checkpoints(made.id)
+    assert [checkpoint.step for checkpoint in kept[:2]] == [162, 160]
+    assert all(checkpoint.created_at and checkpoint.size_bytes > 0 for checkpoint in kept)
+    assert sum(checkpoint.best for checkpoint in kept) >= 1
     return service.curve(made.id), service.weights(made.id)
 
 
