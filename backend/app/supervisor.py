@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -31,8 +30,7 @@ from app.executors.local import LocalExecutor, leftovers
 from app.executors.simulation import SimulationExecutor
 from app.models import Run
 from app.models.columns import new_id, utcnow
-from app.services import results, training
-from app.services.storage import TRASH
+from app.services import results, storage, training
 from slm.events import CANCEL, EVENTS, SPEC, TERMINAL, Event, lock_holder, read_events, write_atomic
 from slm.files import open_shared, try_lock
 
@@ -170,8 +168,7 @@ class Supervisor:
     def _stop_strangers(self) -> None:
         """Trainings whose rows are gone (the database was deleted) are stopped and reported; leftovers are swept."""
         runs_dir = self._data_dir / "runs"
-        for stale in runs_dir.glob(f"{TRASH}*") if runs_dir.is_dir() else ():
-            shutil.rmtree(stale, ignore_errors=True)
+        storage.sweep_directories(self._data_dir)
         with self._database.read() as session:
             known = set(session.scalars(select(Run.directory)))
         for directory in leftovers(runs_dir):

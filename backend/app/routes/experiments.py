@@ -113,7 +113,7 @@ def resume(experiment_id: ExperimentId, db: Db, request: Request) -> Any:
 def delete(experiment_id: ExperimentId, db: Db, settings: AppSettings) -> None:
     """With its runs, events, checkpoints and evaluations; the model it made stays. Refused with 409 while it runs."""
     directory = db.write(lambda session: service.delete(session, experiment_id))
-    storage.remove_directory(settings.data_dir.resolve(), directory)
+    storage.remove_directory(settings.data_dir.resolve() / "runs" / directory)
 
 
 @router.get("/{experiment_id}/runs", response_model=list[RunAnswer], responses=declared(404), summary="Its attempts")

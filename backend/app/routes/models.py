@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
@@ -15,6 +14,7 @@ from app.routes.problems import declared
 from app.schemas.model import ModelAnswer, ModelChanges, ModelDetail, NewModel
 from app.schemas.run import RunAnswer
 from app.services import model as service
+from app.services import storage
 
 router = APIRouter(prefix="/models", tags=["Models"])
 ModelId = Annotated[str, Path(max_length=64, examples=["01a20b4e-acbc-7f03-9d20-ccef5efd5345"])]
@@ -68,7 +68,7 @@ def delete_model(model_id: ModelId, db: Db, settings: AppSettings) -> None:
     """A fine-tuned model goes with its files. Refused with 409 while an experiment or another model refers to it."""
     folder = db.write(lambda session: service.delete(session, model_id))
     if folder:
-        shutil.rmtree(settings.data_dir / folder, ignore_errors=True)
+        storage.remove_directory(settings.data_dir.resolve() / folder)
 
 
 @router.post(

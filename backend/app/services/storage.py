@@ -147,12 +147,18 @@ def discard(folder: Path, stored_name: str) -> None:
     trash.unlink(missing_ok=True)
 
 
-def remove_directory(data_dir: Path, name: str) -> None:
-    """Remove a run directory whose rows are gone: renamed first, so that a crash leaves something the sweep knows."""
-    path = data_dir / "runs" / name
-    trash = path.with_name(f"{TRASH}{name}")
+def remove_directory(path: Path) -> None:
+    """Remove a folder whose rows are gone: renamed first, so that a crash leaves something the sweep knows."""
+    trash = path.with_name(f"{TRASH}{path.name}")
     try:
         path.rename(trash)
     except FileNotFoundError:
         return
     shutil.rmtree(trash, ignore_errors=True)
+
+
+def sweep_directories(data_dir: Path) -> None:
+    """Remove what a crash left half deleted of run directories and of trained weights."""
+    for pattern in (f"runs/{TRASH}*", f"artifacts/*/{TRASH}*"):
+        for stale in data_dir.glob(pattern):
+            shutil.rmtree(stale, ignore_errors=True)

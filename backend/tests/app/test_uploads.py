@@ -235,6 +235,18 @@ def test_a_client_that_goes_away_in_mid_upload_leaves_nothing(settings: Settings
             assert b" 201 " in connection.recv(64)
 
 
+def test_what_was_half_deleted_is_swept_at_the_next_start(settings: Settings) -> None:
+    """A deletion renames first: what is left of it after a crash is known by its name, everything else stays."""
+    halves = [settings.data_dir / "runs/.trash-one", settings.data_dir / "artifacts/two/.trash-adapter"]
+    whole = [settings.data_dir / "runs/three", settings.data_dir / "artifacts/two/model"]
+    for folder in (*halves, *whole):
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("content")
+    with TestClient(create_app(settings)):
+        until(lambda: not any(folder.exists() for folder in halves), what="the sweep")
+        assert all((folder / "file").read_text() == "content" for folder in whole)
+
+
 def test_the_sweep_leaves_others_and_whatever_was_accepted_alone(tmp_path: Path) -> None:
     (tmp_path / "abc_data.csv").write_bytes(CSV)  # accepted once; its database was deleted
     (tmp_path / ".trash-def_data.csv").write_bytes(CSV)
