@@ -7,6 +7,7 @@ holds truth: all is in rows and run directories, so a killed supervisor loses no
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -275,7 +276,7 @@ class Supervisor:
             self._fail(watch, training.reason("process_died", str(error)))
             return False
         except OSError as error:
-            if error.errno != 28:
+            if error.errno != errno.ENOSPC:
                 raise
             self._fail(
                 watch, training.reason("disk_full", "The disk of the data folder is full; the run cannot start.")

@@ -8,6 +8,7 @@ optimizer and random states with `weights_only=True`: no file in a run directory
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -23,8 +24,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from slm import adapters
 from slm.errors import RunFailure
-from slm.events import now, opened_directory, write_atomic
-from slm.files import file_digest
+from slm.events import now, write_atomic
+from slm.files import file_digest, sync_folder
 from slm.spec import CHECKPOINT_MARKER, ModelRef
 
 TEMPORARY = ".tmp-"
@@ -184,7 +185,7 @@ def save(
         raise
     shutil.rmtree(final, ignore_errors=True)
     working.rename(final)
-    _sync_folder(folder)
+    sync_folder(folder)
     return Checkpoint(final, step, val_loss, best, size)
 
 
@@ -222,7 +223,7 @@ def publish(working: Path, final: Path) -> None:
             _sync(path)
     shutil.rmtree(final, ignore_errors=True)
     working.rename(final)
-    _sync_folder(final.parent)
+    sync_folder(final.parent)
 
 
 def require_space(folder: Path, needed: int, purpose: str) -> None:
@@ -237,7 +238,7 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
 def is_disk_full(error: BaseException, folder: Path) -> bool:
     """Whether a write failed for want of space; torch and safetensors hide the errno in their own errors."""
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (28, 122)  # ENOSPC, EDQUOT
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
     text = str(error)
     return "No space left" in text or ("write" in text and shutil.disk_usage(folder).free < 1 << 20)
 
@@ -245,8 +246,3 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    with opened_directory(path) as descriptor:
-        os.fsync(descriptor)

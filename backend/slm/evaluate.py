@@ -226,7 +226,7 @@ def row_losses(
     The model should be in evaluation mode. Raises `RunFailure` (loss_not_finite) naming the row.
     """
     losses: dict[int, RowLoss] = {}
-    share = recipe.sharing_width(model.config) if model.device.type == "cpu" else None
+    share = recipe.sharing_width(model.config, device=model.device.type)
     for batch in _loss_batches(rows, int(model.config.get_text_config().vocab_size)):
         chosen = [rows[index] for index in batch]
         inputs = recipe.collate(chosen, pad_id=0, share=share)

@@ -28,7 +28,7 @@ class Recipe(Protocol):
         """Why a model of this configuration cannot learn by this method, or None."""
         ...
 
-    def sharing_width(self, config: Any) -> int | None:
+    def sharing_width(self, config: Any, *, device: str) -> int | None:
         """The hidden size of a model to which `collate` may give rows that begin alike as one sequence, or None."""
         ...
 

@@ -37,18 +37,16 @@ def refusal(config: Any) -> str | None:
     return None
 
 
-def sharing_width(config: Any) -> int | None:
+def sharing_width(config: Any, *, device: str) -> int | None:
     """The hidden size of a model that takes rows with a common beginning as one sequence, or None.
 
-    Every layer must see the mask it is given: no window, no pattern of its own.
+    Every layer must see the mask it is given: no window, no pattern of its own. Measured on processors only: a GPU's
+    kernels may prefer plain rows.
     """
-    if config.model_type not in DIRECT or (getattr(config, "sliding_window", None) and _windows(config)):
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if device != "cpu" or config.model_type not in DIRECT or windowed:
         return None
     return int(config.hidden_size)
-
-
-def _windows(config: Any) -> bool:
-    return bool(getattr(config, "use_sliding_window", True))
 
 
 def collate(

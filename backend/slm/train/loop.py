@@ -61,8 +61,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.held_out = list(held_out[: config.eval_max_rows])
         self.recipe, self.config, self.folder = recipe, config, folder
         self.progress, self.events, self.check, self.speed = progress, log, check, Speed()
-        # Measured on processors only: a GPU's kernels may prefer plain rows.
-        share = recipe.sharing_width(model.config) if machine.device == "cpu" else None
+        share = recipe.sharing_width(model.config, device=machine.device)
         multiple = 8 if machine.device == "cuda" else 1
         self._collate = partial(recipe.collate, pad_id=pad_id, multiple=multiple, share=share)
         self._micro_step = self._micro_steps = self._step_tokens = self._step_learned = 0

@@ -67,7 +67,7 @@ def test_no_row_sees_another() -> None:
 def test_loss_and_gradients_are_those_of_the_rows_alone(architecture: str) -> None:
     rows = task(5)
     model = tiny_model(architecture)
-    width = sft.sharing_width(model.config)
+    width = sft.sharing_width(model.config, device="cpu")
     assert width is not None
     found = []
     for share in (None, width):
@@ -100,7 +100,7 @@ def test_each_row_gets_its_own_score() -> None:
 def test_models_with_windows_get_plain_rows() -> None:
     config = tiny_model("llama").config
     config.sliding_window = 16
-    assert sft.sharing_width(config) is None
+    assert sft.sharing_width(config, device="cpu") is None
     config.sliding_window = None
     config.model_type = "gemma3"
-    assert sft.sharing_width(config) is None
+    assert sft.sharing_width(config, device="cpu") is None
