@@ -36,7 +36,12 @@ from slm.events import CANCEL, EVENTS, SPEC, TERMINAL, Event, lock_holder, read_
 from slm.files import open_shared, try_lock
 
 _log = logging.getLogger("app.supervisor")
-MAX_PULLS = 2
+SLOTS: tuple[tuple[tuple[str, ...], int], ...] = (
+    (("simulate",), 1000),
+    (("pull",), 2),
+    (("evaluate", "predict", "export"), 1),
+)
+"""Tasks, and how many runs of them go on at once beside the trainings."""
 LOCK = "supervisor.lock"
 
 
@@ -211,12 +216,11 @@ class Supervisor:
             return []
         orphans = select(Run).where(active, or_(Run.owner.is_(None), Run.lease_until < now))
         found = list(session.scalars(orphans.with_for_update(skip_locked=True)))
-        for task, limit in (("simulate", 1000), ("train", self._settings.max_concurrent_runs), ("pull", MAX_PULLS)):
-            busy = session.scalar(select(func.count()).where(Run.task == task, active)) or 0
+        for tasks, limit in (*SLOTS, (("train",), self._settings.max_concurrent_runs)):
+            busy = session.scalar(select(func.count()).where(Run.task.in_(tasks), active)) or 0
             if busy < limit:
-                waiting = (
-                    select(Run).where(Run.state == "queued", Run.task == task).order_by(Run.id).limit(limit - busy)
-                )
+                queued = select(Run).where(Run.state == "queued", Run.task.in_(tasks))
+                waiting = queued.order_by(Run.id).limit(limit - busy)
                 found += session.scalars(waiting.with_for_update(skip_locked=True))
         for run in found:
             run.owner, run.lease_until, run.fence = self.identity, until, run.fence + 1

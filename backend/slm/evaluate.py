@@ -8,7 +8,6 @@ each number is counted over rows, and the card says how many and how they were c
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,35 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from slm.data.render import Rendered
-from slm.errors import RunFailure
 from slm.events import write_atomic
 from slm.generate import Sampling, generate
 from slm.methods import METHODS, Recipe
-from slm.metrics import Scores, Tally, answer_tallies, interval, intervals, score_answers, verdict
+from slm.metrics import Measured, Scores, Tally, answer_tallies, interval, intervals, score_answers, verdict
 from slm.spec import Adapter, Hyperparameters
 
-LOGITS = 48_000_000
-"""Most logits held at once while scoring loss (200 MB in float32)."""
-LOSS_ROWS = 16
 ANSWER_WORK = 6
 """What answering one row costs, in rows scored for loss; only shapes the progress shown."""
 FEW_SHOT_CONTEXT = 4096
 
 Report = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class RowLoss:
-    """Summed negative log-likelihood over the learned tokens of one row, how many, and how many were ranked first."""
-
-    loss: float
-    tokens: int
-    correct: int
 
 
 @dataclass(frozen=True)
@@ -86,9 +70,9 @@ def scorecard(
     model.eval()
     outputs: dict[str, list[str]] = {}
     try:
-        tuned_losses, outputs["tuned"] = _examine(model, tokenizer, passes, progress)
+        tuned_measured, outputs["tuned"] = _examine(model, tokenizer, passes, progress)
         with _base(model, adapter, base_loader) as base:
-            base_losses, outputs["base"] = _examine(base, tokenizer, passes, progress)
+            base_measured, outputs["base"] = _examine(base, tokenizer, passes, progress)
             if few_shot is not None:
                 outputs["few_shot"] = generate(
                     base, tokenizer, few_shot, sampling=passes.sampling, tick=progress.tick()
@@ -97,8 +81,8 @@ def scorecard(
         model.train(was_training)
     expected = [row.expected or "" for row in passes.answered]
     scores = {name: score_answers(expected, texts) for name, texts in outputs.items()}
-    tuned = loss_tallies(tuned_losses) | answer_tallies(scores["tuned"])
-    card = compare(loss_tallies(base_losses) | answer_tallies(scores["base"]), tuned, seed=config.seed)
+    tuned = tuned_measured.tallies | answer_tallies(scores["tuned"])
+    card = compare(base_measured.tallies | answer_tallies(scores["base"]), tuned, seed=config.seed)
     card |= _provenance(passes, config.seed)
     card["verdict"] = verdict(card, rows=len(passes.scored), answered=len(passes.answered))
     if "few_shot" in scores:
@@ -126,26 +110,17 @@ def baseline(other: dict[str, Tally], tuned: dict[str, Tally], *, seed: int) -> 
     }
 
 
-def loss_tallies(rows: Sequence[RowLoss]) -> dict[str, Tally]:
-    """Loss is the mean over learned tokens, not over rows; perplexity is e to it."""
-    losses, tokens = [row.loss for row in rows], [float(row.tokens) for row in rows]
-    return {
-        "loss": Tally.of(losses, tokens),
-        "perplexity": Tally.of(losses, tokens, exponential=True),
-        "token_accuracy": Tally.of([float(row.correct) for row in rows], tokens),
-    }
-
-
 def _choose(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[Rendered], config: Hyperparameters) -> _Passes:
     """Seeded samples where there are more rows than the caps allow; the answered rows are among the scored ones."""
     generator = random.Random(config.seed)
     scored = _sample(generator, [row for row in rendered if row.learned], config.eval_max_rows)
-    answerable = [row for row in scored if row.expected is not None and row.prompt_ids]
+    recipe = METHODS[config.method]
+    answerable = [row for row in scored if recipe.ANSWERS and row.expected is not None and row.prompt_ids]
     answered = _sample(generator, answerable, config.generate_max_rows)
     longest = max((len(tokenizer(row.expected)["input_ids"]) for row in answered), default=0)
     # Half as long again as the longest expected answer: who has not stopped by then has not answered as asked.
     limit = min(config.max_new_tokens, longest + max(8, longest // 2))
-    return _Passes(scored, answered, len(rendered), Sampling(max(1, limit)), METHODS[config.method])
+    return _Passes(scored, answered, len(rendered), Sampling(max(1, limit)), recipe)
 
 
 def _sample(generator: random.Random, rows: list[Rendered], most: int) -> list[Rendered]:
@@ -196,12 +171,12 @@ class _Progress:
 
 def _examine(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passes: _Passes, progress: _Progress
-) -> tuple[list[RowLoss], list[str]]:
-    losses = row_losses(model, passes.scored, recipe=passes.recipe, scored=progress.scored)
+) -> tuple[Measured, list[str]]:
+    measured = passes.recipe.measure(model, passes.scored, scored=progress.scored)
     prompts = [row.prompt_ids for row in passes.answered]
     if not prompts:
-        return losses, []
-    return losses, generate(model, tokenizer, prompts, sampling=passes.sampling, tick=progress.tick())
+        return measured, []
+    return measured, generate(model, tokenizer, prompts, sampling=passes.sampling, tick=progress.tick())
 
 
 @contextmanager
@@ -209,57 +184,13 @@ def _base(
     model: PreTrainedModel, adapter: Adapter, base_loader: Callable[[], PreTrainedModel]
 ) -> Iterator[PreTrainedModel]:
     """The model as it was before training, ready to answer."""
-    if adapter is Adapter.LORA:
+    if adapter is not Adapter.FULL:
         with model.disable_adapter():
             yield model
     else:
         base = base_loader()
         base.eval()
         yield base.to(model.device)
-
-
-def row_losses(
-    model: Any, rows: Sequence[Rendered], *, recipe: Recipe, scored: Callable[[int], None] | None = None
-) -> list[RowLoss]:
-    """The loss of each row over its learned tokens, in the rows' order; `scored(n)` is called after each batch.
-
-    The model should be in evaluation mode. Raises `RunFailure` (loss_not_finite) naming the row.
-    """
-    losses: dict[int, RowLoss] = {}
-    share = recipe.sharing_width(model.config, device=model.device.type)
-    for batch in _loss_batches(rows, int(model.config.get_text_config().vocab_size)):
-        chosen = [rows[index] for index in batch]
-        inputs = recipe.collate(chosen, pad_id=0, share=share)
-        found = _batch_loss(model, chosen, {name: value.to(model.device) for name, value in inputs.items()}, recipe)
-        losses.update(zip(batch, found, strict=True))
-        if scored is not None:
-            scored(len(batch))
-    return [losses[index] for index in range(len(rows))]
-
-
-def _loss_batches(rows: Sequence[Rendered], vocabulary: int) -> Iterator[list[int]]:
-    """Rows of like length, longest first, within the bound on logits."""
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].input_ids))
-    while order:
-        width = len(rows[order[0]].input_ids)
-        size = max(1, min(LOSS_ROWS, LOGITS // (width * vocabulary)))
-        yield order[:size]
-        order = order[size:]
-
-
-@torch.inference_mode()
-def _batch_loss(model: Any, rows: list[Rendered], inputs: dict[str, torch.Tensor], recipe: Recipe) -> list[RowLoss]:
-    logits, targets, owners = recipe.learned_logits(model, inputs)
-    losses = cross_entropy(logits.float(), targets, reduction="none").double()
-    right = logits.argmax(dim=-1) == targets
-    found = []
-    for at, row in enumerate(rows):
-        mine = owners == at
-        loss = float(losses[mine].sum())
-        if not math.isfinite(loss):
-            raise RunFailure("loss_not_finite", f"The loss of held-out row {row.line} is not a number.")
-        found.append(RowLoss(loss, int(mine.sum()), int(right[mine].sum())))
-    return found
 
 
 _PLACE = "§PLACE§"

@@ -70,6 +70,15 @@ class Tally:
         return np.exp(np.minimum(ratio, _LARGEST_EXPONENT)) if self.exponential else ratio
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a method's own yardstick says of one model on some rows."""
+
+    tallies: dict[str, Tally]
+    outputs: list[str] | None = None
+    """What the model said to each row, where the method itself decides it (a label)."""
+
+
 def intervals(base: Tally, tuned: Tally, *, seed: int) -> dict[str, Interval]:
     """95 % intervals of base, tuned and their difference (tuned − base), paired by row.
 

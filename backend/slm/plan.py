@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slm.spec import LEARNING_RATES, Adapter, Hyperparameters, steps_per_epoch
+from slm.spec import METHOD_FACTS, Adapter, Hyperparameters, steps_per_epoch
 
 CHARACTERS_PER_TOKEN = 4.0
 TEMPLATE_TOKENS = 20
 CORE_FLOPS = 46e9
 GPU_FLOPS = 40e12
-_OPERATIONS = {Adapter.LORA: 4, Adapter.FULL: 6}
+_OPERATIONS = {Adapter.LORA: 4, Adapter.QLORA: 4, Adapter.FULL: 6}
 LONG_SECONDS = 15 * 60
 FEW_ROWS = 20
 
@@ -47,7 +47,7 @@ def estimate(
 def warnings(config: Hyperparameters, estimated: Estimate | None, *, rows: int) -> list[str]:
     """Sentences about what is allowed but unwise."""
     found = []
-    low, usual, high = LEARNING_RATES[(config.method, config.adapter)]
+    low, usual, high = METHOD_FACTS[config.method].rates[config.adapter]
     if not low <= config.learning_rate <= high:
         word = "high" if config.learning_rate > high else "low"
         found.append(

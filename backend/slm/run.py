@@ -7,6 +7,7 @@ Exit codes: 0 finished, 1 failed (the log says why), 3 cancelled, 75 interrupted
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
 import traceback
@@ -16,9 +17,14 @@ from pydantic import ValidationError
 
 from slm.errors import Cancelled, Interrupted, RunFailure
 from slm.events import EVENTS, EventLog, RunLock, Stop, terminal_event
-from slm.spec import PullSpec, TrainSpec, load_spec
+from slm.spec import Task, load_spec
 
 FINISHED, FAILED, CANCELLED, TEMPORARY = 0, 1, 3, 75
+TASKS = {
+    "train": ("slm.train", "train"),
+    "pull": ("slm.weights", "run_pull"),
+}
+"""Task → (module, function) that carries it out: `(spec, directory, log, stop)`; imported only when asked for."""
 _NO_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory", "not enough memory")
 """How torch says it on a processor, on CUDA, on MPS and on Windows; matched by text, so as not to import torch."""
 
@@ -48,21 +54,15 @@ def main(directory: Path) -> int:
         lock.release()
 
 
-def _carry_out(spec: object, directory: Path, log: EventLog) -> int:
+def _carry_out(spec: Task, directory: Path, log: EventLog) -> int:
     stop = Stop(directory)
     stop.listen()
     log.beat("loading")
     try:
-        if isinstance(spec, TrainSpec):
-            from slm.train import train
-
-            train(spec, directory, log, stop)
-        elif isinstance(spec, PullSpec):
-            from slm.weights import run_pull
-
-            run_pull(spec, log, stop)
-        else:
-            raise RunFailure("spec_invalid", "run.json asks for a simulation, which needs no process.")
+        if spec.task not in TASKS:
+            raise RunFailure("spec_invalid", f"run.json asks for '{spec.task}', which needs no process.")
+        module, name = TASKS[spec.task]
+        getattr(importlib.import_module(module), name)(spec, directory, log, stop)
     except Cancelled as outcome:
         log.append("cancelled", step=outcome.step, checkpoint=outcome.checkpoint)
         return CANCELLED

@@ -50,7 +50,7 @@ class Progress:
         self._log.beat(self._phase, done=done, total=total)
 
 
-def run_pull(spec: PullSpec, log: EventLog, stop: Stop) -> None:
+def run_pull(spec: PullSpec, _directory: Path, log: EventLog, stop: Stop) -> None:
     """Carry out a pull. Raises `RunFailure`, `Cancelled` or `Interrupted`; on return the log ends with `finished`."""
     destination = Path(spec.destination)
     destination.parent.mkdir(parents=True, exist_ok=True)

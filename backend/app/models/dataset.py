@@ -38,3 +38,5 @@ class Dataset(Base):
     mapping: Mapped[JsonObject]
     faults: Mapped[JsonObject]
     statistics: Mapped[JsonObject]
+    origin: Mapped[JsonObject]
+    """Of a part of another dataset: which one, which part of it, and how it was drawn."""

@@ -15,6 +15,8 @@ class Evaluation(Base):
 
     id: Mapped[Id]
     experiment_id: Mapped[str | None] = mapped_column(String(36), reference("experiments.id", ondelete="CASCADE"))
+    run_id: Mapped[str | None] = mapped_column(String(36), reference("runs.id", ondelete="SET NULL"), index=True)
+    """The run that scored it: a training's last one, or an evaluation of its own."""
     model_id: Mapped[str] = mapped_column(String(36), reference("models.id", ondelete="CASCADE"), index=True)
     dataset_id: Mapped[str | None] = mapped_column(String(36), reference("datasets.id"), index=True)
     """The rows' dataset; the training dataset where a part of it was held out."""
@@ -32,7 +34,7 @@ class Artifact(Base):
     __table_args__ = (UniqueConstraint("path"),)
 
     id: Mapped[Id]
-    run_id: Mapped[str | None] = mapped_column(String(36), reference("runs.id", ondelete="SET NULL"))
+    run_id: Mapped[str | None] = mapped_column(String(36), reference("runs.id", ondelete="SET NULL"), index=True)
     model_id: Mapped[str | None] = mapped_column(String(36), reference("models.id"), index=True)
     kind: Mapped[str] = mapped_column(String(32))
     path: Mapped[str] = mapped_column(String(512))

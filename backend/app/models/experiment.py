@@ -40,6 +40,10 @@ class Experiment(Base):
     resulting_model_id: Mapped[str | None] = mapped_column(String(36), reference("models.id"), index=True)
     run_id: Mapped[str | None] = mapped_column(String(36))
     """The latest run."""
+    plan: Mapped[JsonObject]
+    """What was expected of it at creation, by formula: steps, tokens, seconds, memory."""
+    reproduces_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    """The experiment that this one repeats; kept as history after that one is deleted."""
     event_count: Mapped[int] = mapped_column(BigInteger, default=0)
     """Number of the newest event that readers can see."""
     created_at: Mapped[CreatedAt]

@@ -18,7 +18,7 @@ class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (
         CheckConstraint(f"state IN {RUN_STATES}", name="state"),
-        CheckConstraint("task IN ('train', 'simulate', 'pull')", name="task"),
+        CheckConstraint("task IN ('train', 'simulate', 'pull', 'evaluate', 'predict', 'export')", name="task"),
         CheckConstraint("attempt >= 1", name="attempt"),
         UniqueConstraint("experiment_id", "attempt"),
         Index(None, "state", "lease_until", "id"),
@@ -29,7 +29,7 @@ class Run(Base):
     task: Mapped[str] = mapped_column(String(16))
     experiment_id: Mapped[str | None] = mapped_column(String(36), reference("experiments.id", ondelete="CASCADE"))
     model_id: Mapped[str | None] = mapped_column(String(36), reference("models.id", ondelete="CASCADE"))
-    """Of a pull: whose weights are fetched."""
+    """Of a pull: whose weights are fetched; of an evaluation, a prediction, an export: the model that is used."""
     attempt: Mapped[int] = mapped_column(Integer, default=1)
     state: Mapped[str] = mapped_column(String(16), default="queued")
     executor: Mapped[str] = mapped_column(String(16))
@@ -46,6 +46,7 @@ class Run(Base):
     progress: Mapped[JsonObject]
     error: Mapped[JsonObject]
     result: Mapped[JsonObject]
+    """What a finished evaluation, prediction or export made, as the wire shows it."""
     resumed_from_step: Mapped[int | None] = mapped_column(Integer)
     checkpoint_step: Mapped[int | None] = mapped_column(Integer)
     """Newest checkpoint this attempt completed."""

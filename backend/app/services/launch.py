@@ -21,10 +21,13 @@ from app.services import hardware
 from app.services import model as models
 from slm import plan
 from slm.spec import (
-    METHOD_KINDS,
+    CAUSAL,
+    ENCODER,
+    METHOD_FACTS,
     DatasetKind,
     DatasetRef,
     Hyperparameters,
+    Method,
     ModelRef,
     SimulationSpec,
     TrainSpec,
@@ -63,9 +66,9 @@ def refer(
 
 def prepare(session: Session, request: Request, settings: Settings) -> tuple[Experiment, Run]:
     """Resolve everything; reads rows and looks at the disk, writes nothing. Raises `SpecRejected` with the reason."""
-    executor, why = _decide_executor(session, request, settings)
+    config, _ = _resolve(request)
+    executor, why = _decide_executor(session, request, config, settings)
     simulated = executor == "simulation"
-    config, _ = _resolve(request.training_config)
     given_seed = request.training_config.get("seed")
     if simulated and given_seed is None:
         config = config.model_copy(update={"seed": random.randrange(2**31)})
@@ -127,9 +130,16 @@ def _rejected(field: str, message: str) -> SpecRejected:
     return SpecRejected(f"{field}: {message}", errors=(FieldError(field, message),))
 
 
-def _resolve(requested: Mapping[str, Any]) -> tuple[Hyperparameters, dict[str, str]]:
+def base_kind(model: Model) -> str:
+    """`causal` or `encoder`; what is not known yet counts as causal, as most are."""
+    return str((model.details or {}).get("task", CAUSAL))
+
+
+def _resolve(request: Request) -> tuple[Hyperparameters, dict[str, str]]:
+    asked = {key: value for key, value in request.training_config.items() if key not in _ONLY_SIMULATION}
+    kind = DatasetKind(request.train.kind) if request.train.kind else None
     try:
-        return resolve({key: value for key, value in requested.items() if key not in _ONLY_SIMULATION})
+        return resolve(asked, kind=kind, base=base_kind(request.base))
     except ValidationError as error:
         errors = tuple(
             FieldError(f"training_config.{'.'.join(map(str, item['loc']))}", _sentence(item["msg"]))
@@ -145,13 +155,15 @@ def _sentence(message: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _decide_executor(session: Session, request: Request, settings: Settings) -> tuple[str, str]:
+def _decide_executor(
+    session: Session, request: Request, config: Hyperparameters, settings: Settings
+) -> tuple[str, str]:
     """The executor and why: `auto` trains where the weights are here, else simulates and says how to get them."""
     if request.executor == "simulation":
         return "simulation", "Simulation was asked for: its numbers are made up."
     missing = _missing_weights(session, request.base, settings)
     if missing is None:
-        _refuse_unsuitable(request)
+        _refuse_unsuitable(request, config)
         asked = "asked for" if request.executor == "local" else "the base model's weights are on this machine"
         return "local", f"Trains on this machine: {asked}."
     if request.executor == "local":
@@ -182,13 +194,12 @@ def _chain(session: Session, model: Model) -> list[Model]:
     return chain
 
 
-def _refuse_unsuitable(request: Request) -> None:
-    """What rows show already: data that the method cannot learn from, a base that cannot continue text."""
-    config, _ = _resolve(request.training_config)
-    if (request.base.details or {}).get("task") == "encoder":
-        message = f"'{request.base.name}' is an encoder and cannot continue text; choose a causal model such as GPT-2."
-        raise _rejected("base_model_id", message)
-    fitting = METHOD_KINDS[config.method]
+def _refuse_unsuitable(request: Request, config: Hyperparameters) -> None:
+    """What rows show already: data that the method cannot learn from, a base that cannot learn by it."""
+    facts = METHOD_FACTS[config.method]
+    if base_kind(request.base) not in facts.bases:
+        raise _rejected("base_model_id", _unsuitable_base(request.base, config.method))
+    fitting = facts.kinds
     for field, dataset in (("training_dataset_id", request.train), ("eval_dataset_id", request.evaluate)):
         if dataset is None:
             continue
@@ -200,6 +211,12 @@ def _refuse_unsuitable(request: Request) -> None:
             raise _rejected(field, message)
         if not (dataset.statistics or {}).get("examples"):
             raise _rejected(field, f"none of the rows of '{dataset.name}' can be used; see its faults.")
+
+
+def _unsuitable_base(base: Model, method: Method) -> str:
+    if base_kind(base) == ENCODER:
+        return f"'{base.name}' is an encoder and cannot continue text; choose a causal model such as GPT-2."
+    return f"'{base.name}' continues text; method {method.value} needs an encoder such as BERT."
 
 
 def _warnings(request: Request, config: Hyperparameters, settings: Settings) -> list[str]:

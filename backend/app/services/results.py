@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,31 @@ def store_artifacts(data_dir: Path, run: Run) -> Path:
 
 def complete(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
     """Register what the run made. The caller has stored the files and written the last event."""
-    if run.task == "pull":
-        if run.model_id is not None and payload.get("model"):
-            models.weights_pulled(session, model_id=run.model_id, marker=payload["model"])
-    else:
-        experiment = session.get(Experiment, run.experiment_id)
-        if experiment is not None:
-            model = _register(session, experiment, run, payload)
-            _evaluate(session, experiment, model, payload)
-            _register_artifacts(session, run, model, payload)
-            experiment.resulting_model_id = model.id
+    _MAKERS[run.task](session, run, payload)
     session.flush()
     training.transition(session, run, "completed")
+
+
+def _pulled(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
+    if run.model_id is not None and payload.get("model"):
+        models.weights_pulled(session, model_id=run.model_id, marker=payload["model"])
+
+
+def _trained(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
+    experiment = session.get(Experiment, run.experiment_id)
+    if experiment is not None:
+        model = _register(session, experiment, run, payload)
+        _evaluate(session, experiment, run, model, payload)
+        register_artifacts(session, run, model, payload)
+        experiment.resulting_model_id = model.id
+
+
+_MAKERS: dict[str, Callable[[Session, Run, Mapping[str, Any]], None]] = {
+    "train": _trained,
+    "simulate": _trained,
+    "pull": _pulled,
+}
+"""Task → what becomes of a finished run of it."""
 
 
 def _register(session: Session, experiment: Experiment, run: Run, payload: Mapping[str, Any]) -> Model:
@@ -92,7 +105,7 @@ def _digests(session: Session, experiment: Experiment) -> dict[str, str]:
     return found
 
 
-def _evaluate(session: Session, experiment: Experiment, model: Model, payload: Mapping[str, Any]) -> None:
+def _evaluate(session: Session, experiment: Experiment, run: Run, model: Model, payload: Mapping[str, Any]) -> None:
     found: Mapping[str, Any] | None = payload.get("evaluation")
     if found is None:
         return
@@ -100,6 +113,7 @@ def _evaluate(session: Session, experiment: Experiment, model: Model, payload: M
     session.add(
         Evaluation(
             experiment_id=experiment.id,
+            run_id=run.id,
             model_id=model.id,
             dataset_id=experiment.eval_dataset_id or experiment.training_dataset_id,
             simulated=experiment.simulated,
@@ -111,7 +125,8 @@ def _evaluate(session: Session, experiment: Experiment, model: Model, payload: M
     )
 
 
-def _register_artifacts(session: Session, run: Run, model: Model, payload: Mapping[str, Any]) -> None:
+def register_artifacts(session: Session, run: Run, model: Model, payload: Mapping[str, Any]) -> None:
+    """One row for each file that the run left, as `store_artifacts` put it."""
     for entry in payload.get("artifacts") or []:
         session.add(
             Artifact(

@@ -7,8 +7,10 @@ from typing import Any, Protocol, cast
 
 import torch
 
+from slm.causal import Scored
 from slm.data.render import Rendered, Renderer
 from slm.methods import sft
+from slm.metrics import Measured
 from slm.spec import Method
 
 
@@ -19,6 +21,8 @@ class Recipe(Protocol):
     """The `transformers` auto class that loads the base with the right head."""
     TASK_TYPE: str
     """PEFT's name for the task."""
+    ANSWERS: bool
+    """Whether a model trained so is also judged by the text it generates."""
 
     def renderer(self, tokenizer: Any, *, max_length: int) -> Renderer:
         """Turns examples into tokens and labels."""
@@ -35,17 +39,19 @@ class Recipe(Protocol):
     def collate(
         self, rows: Sequence[Rendered], *, pad_id: int, multiple: int = 1, share: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """A micro-batch of rendered rows as tensors; `tokens` is how many they have in all, without padding."""
+        """A micro-batch of rendered rows as tensors. `tokens`: how many they have in all, without padding; `units`:
+        how many things (learned tokens, examples) the loss is averaged over."""
         ...
 
     def loss_sum(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The loss summed (not averaged) over the micro-batch's learned tokens."""
+        """The loss summed (not averaged) over the micro-batch's units."""
         ...
 
-    def learned_logits(
-        self, model: Any, inputs: dict[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(logits [n, vocabulary], targets [n], row [n]) at the n positions that predict a learned token."""
+    def measure(self, model: Any, rows: Sequence[Rendered], *, scored: Scored | None = None) -> Measured:
+        """The method's own yardstick on held-out rows, in the rows' order; `scored(n)` after each batch of n rows.
+
+        Raises `RunFailure` (loss_not_finite) naming the row.
+        """
         ...
 
 

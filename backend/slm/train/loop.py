@@ -20,7 +20,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from slm import checkpoints
 from slm.checkpoints import PROGRESS, Checkpoint
 from slm.data.batches import EffectiveBatches, like_lengths
-from slm.data.render import IGNORED, Rendered
+from slm.data.render import Rendered
 from slm.errors import RunFailure
 from slm.events import EventLog
 from slm.methods import Recipe
@@ -28,7 +28,7 @@ from slm.spec import CHECKPOINT_MARKER, Adapter, Hyperparameters
 from slm.train.machine import Machine
 from slm.train.progress import Progress, Speed, tidy_epoch, total_steps
 
-_CHECKPOINTS_A_RUN = {Adapter.LORA: 10, Adapter.FULL: 4}
+_CHECKPOINTS_A_RUN = {Adapter.LORA: 10, Adapter.QLORA: 10, Adapter.FULL: 4}
 """Beside those at each evaluation; a full model's checkpoint is three times the model."""
 _VALIDATION_BATCH = 8
 
@@ -87,12 +87,12 @@ class Loop(Trainer):  # type: ignore[misc]
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
-        """The micro-batches of one optimizer step and the number of learned tokens in all of them."""
+        """The micro-batches of one optimizer step and the number of loss units in all of them."""
         self.speed.start()
         found = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         self._micro_step, self._micro_steps = 0, len(found)
         self._step_tokens = sum(int(batch["tokens"]) for batch in found)
-        self._step_learned = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in found)
+        self._step_learned = sum(int(batch["units"]) for batch in found)
         return found, torch.tensor(self._step_learned, device=device)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -180,19 +180,19 @@ class Loop(Trainer):  # type: ignore[misc]
 
     @torch.no_grad()
     def _validation_loss(self) -> float:
-        """Mean loss in nats per learned token."""
+        """Mean loss per unit: nats per learned token, for a method that learns tokens."""
         self.model.eval()
-        summed, tokens, done = 0.0, 0, 0
+        summed, units, done = 0.0, 0, 0
         for rows in like_lengths(self.held_out, _VALIDATION_BATCH):
             self.check()
             self.events.beat("evaluating", step=self.progress.step, done=done, total=len(self.held_out))
             inputs = self._prepare_inputs(self._collate(rows))
             with self.accelerator.autocast():
                 summed += float(self.recipe.loss_sum(self.model, inputs))
-            tokens += sum(row.learned for row in rows)
+            units += int(inputs["units"])
             done += len(rows)
         self.model.train()
-        loss = summed / max(tokens, 1)
+        loss = summed / max(units, 1)
         if not math.isfinite(loss):
             raise RunFailure("loss_not_finite", f"The validation loss is not a number after step {self.progress.step}.")
         return loss

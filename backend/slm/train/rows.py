@@ -14,7 +14,7 @@ from slm.data.formats import BrokenSyntax
 from slm.data.kinds import REQUIRED
 from slm.data.render import Dropped, Rendered, Renderer
 from slm.errors import RunFailure
-from slm.spec import METHOD_KINDS, DatasetKind, DatasetRef, TrainSpec
+from slm.spec import METHOD_FACTS, DatasetKind, DatasetRef, TrainSpec
 
 _BLOCK = 8 << 20
 _SHOWN = 5
@@ -96,7 +96,7 @@ def verify(reference: DatasetRef, directory: Path, beat: Beat) -> None:
 def read(reference: DatasetRef, spec: TrainSpec, directory: Path, renderer: Renderer, beat: Beat) -> Reading:
     """Every record of a file, rendered or dropped with its reason."""
     kind = reference.kind
-    if kind is None or kind not in METHOD_KINDS[spec.config.method]:
+    if kind is None or kind not in METHOD_FACTS[spec.config.method].kinds:
         said = kind.value if kind else "unknown"
         raise RunFailure(
             "data_unusable",

@@ -170,7 +170,7 @@ def test_a_pull_of_a_gguf_keeps_the_persons_file_and_publishes_floats(tmp_path: 
     source = FolderSource(folder=str(mine))
     spec = PullSpec(run_id="r", attempt=1, model_id="m", name="T", source=source, destination=str(destination))
     log = EventLog(tmp_path, attempt=1)
-    run_pull(spec, log, Stop(tmp_path))
+    run_pull(spec, tmp_path, log, Stop(tmp_path))
     log.close()
     told = list(iter_events(tmp_path / "events.jsonl"))
     assert [event["phase"] for event in told if event["type"] == "phase"] == ["downloading", "converting", "saving"]

@@ -6,11 +6,10 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, tiny_model
 
+from slm.causal import row_losses
 from slm.data.prefix import common_prefix, lay_out, worthwhile
 from slm.data.render import IGNORED, Rendered
-from slm.evaluate import row_losses
-from slm.methods import METHODS, sft
-from slm.spec import Method
+from slm.methods import sft
 
 
 def row(ids: list[int], learned_from: int) -> Rendered:
@@ -90,8 +89,8 @@ def test_each_row_gets_its_own_score() -> None:
     """The score of a row does not depend on the rows that it is scored with."""
     rows = task(5)
     model = tiny_model("llama").eval()
-    together = row_losses(model, rows, recipe=METHODS[Method.SFT])
-    alone = [row_losses(model, [one], recipe=METHODS[Method.SFT])[0] for one in rows]
+    together = row_losses(model, rows)
+    alone = [row_losses(model, [one])[0] for one in rows]
     for one, other in zip(together, alone, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-5)
         assert (one.tokens, one.correct) == (other.tokens, other.correct)

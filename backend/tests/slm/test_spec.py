@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from slm.bundled import BUNDLED, SMOLLM2
 from slm.spec import (
-    LEARNING_RATES,
-    METHOD_KINDS,
+    CAUSAL,
+    ENCODER,
+    METHOD_FACTS,
     Adapter,
     DatasetKind,
     DatasetRef,
@@ -59,10 +60,10 @@ def training(**config: object) -> TrainSpec:
 
 def test_every_default_that_is_taken_has_a_reason() -> None:
     config, reasons = resolve({})
-    assert config.learning_rate == LEARNING_RATES[(Method.SFT, Adapter.LORA)][1]
+    assert config.learning_rate == METHOD_FACTS[Method.SFT].rates[Adapter.LORA][1]
     assert set(reasons) <= set(Hyperparameters.model_fields)
     required = {name for name, field in Hyperparameters.model_fields.items() if field.is_required()}
-    assert required | {"early_stopping_patience"} == set(reasons)
+    assert required | {"early_stopping_patience", "packing"} == set(reasons)
 
 
 def test_what_is_asked_wins_and_has_no_reason() -> None:
@@ -73,9 +74,10 @@ def test_what_is_asked_wins_and_has_no_reason() -> None:
 
 
 @pytest.mark.parametrize("adapter", Adapter)
-def test_the_learning_rate_suits_what_learns(adapter: Adapter) -> None:
-    config, _ = resolve({"adapter": adapter.value})
-    low, usual, high = LEARNING_RATES[(Method.SFT, adapter)]
+@pytest.mark.parametrize("method", Method)
+def test_the_learning_rate_suits_what_learns(method: Method, adapter: Adapter) -> None:
+    config, _ = resolve({"method": method.value, "adapter": adapter.value})
+    low, usual, high = METHOD_FACTS[method].rates[adapter]
     assert low < usual < high
     assert config.learning_rate == usual
 
@@ -159,9 +161,22 @@ def test_every_example_is_in_one_step(examples: int, batch: int) -> None:
 
 
 def test_every_method_says_which_data_it_learns_from() -> None:
-    assert set(METHOD_KINDS) == set(Method)
-    assert all(METHOD_KINDS.values())
-    assert {method for method, _ in LEARNING_RATES} == set(Method)
+    assert set(METHOD_FACTS) == set(Method)
+    assert all(facts.kinds and facts.bases and set(facts.rates) == set(Adapter) for facts in METHOD_FACTS.values())
+    assert {kind for facts in METHOD_FACTS.values() for kind in facts.kinds} == set(DatasetKind)
+
+
+@pytest.mark.parametrize("kind", [None, *DatasetKind])
+@pytest.mark.parametrize("base", [CAUSAL, ENCODER])
+def test_the_data_decide_the_method_where_none_is_given(kind: DatasetKind | None, base: str) -> None:
+    config, reasons = resolve({}, kind=kind, base=base)
+    expected = {DatasetKind.CLASSIFICATION: Method.CLASSIFY, DatasetKind.PREFERENCE: Method.DPO}.get(kind, Method.SFT)
+    if kind is DatasetKind.TEXT and base == ENCODER:
+        expected = Method.MASK
+    assert config.method is expected
+    assert reasons["method"]
+    assert kind is None or kind in METHOD_FACTS[config.method].kinds
+    assert resolve({"method": "pretrain"}, kind=kind, base=base)[0].method is Method.PRETRAIN
 
 
 def test_every_hyperparameter_is_documented() -> None:
@@ -177,7 +192,9 @@ def test_bundled_weights_are_pinned() -> None:
     assert "De-quantised" in source.note
 
 
-@pytest.mark.parametrize("module", ["spec", "errors", "files", "events", "warm_client", "bundled"])
+@pytest.mark.parametrize(
+    "module", ["terms", "hyperparameters", "spec", "errors", "files", "events", "warm_client", "bundled"]
+)
 def test_what_the_platform_imports_needs_no_tensor(module: str) -> None:
     """Only pydantic and the standard library: the API starts in about a second."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text())

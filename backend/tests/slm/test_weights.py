@@ -51,7 +51,7 @@ def pull(
     directory.mkdir(exist_ok=True)
     log = EventLog(directory, attempt=attempt)
     try:
-        run_pull(spec(source, destination), log, Stop(directory))
+        run_pull(spec(source, destination), directory, log, Stop(directory))
     finally:
         log.close()
     return [event for event in iter_events(directory / "events.jsonl") if "seq" in event]
@@ -313,7 +313,7 @@ def test_sigterm_interrupts_between_two_blocks(tmp_path: Path, models: Path) -> 
     stop._terminate(signal.SIGTERM, None)
     log = EventLog(directory, attempt=1)
     with pytest.raises(Interrupted):
-        run_pull(spec(FolderSource(folder=str(models / "mine")), models / "copy"), log, stop)
+        run_pull(spec(FolderSource(folder=str(models / "mine")), models / "copy"), models, log, stop)
     log.close()
     assert not (models / "copy").exists()
     assert leftovers(models) == []
