@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def upgrade(url: str) -> None:
     """
     engine = _engine(url)
     try:
-        with _one_at_a_time(url), engine.connect() as connection, connection.begin():
+        with _one_at_a_time(url), _copied_first(engine), engine.connect() as connection, connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
             if _revision(connection) != HEAD:
@@ -112,6 +113,25 @@ def _one_at_a_time(url: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _copied_first(engine: Engine) -> Iterator[None]:
+    """Keep a copy of a SQLite file beside it while an older schema is migrated, and for good where that fails."""
+    file = sqlite_file(str(engine.url))
+    copy = file.with_name(f"{file.name}.before-{HEAD}") if file is not None and file.is_file() else None
+    if file is None or copy is None or not _is_older(engine):
+        yield
+        return
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    yield
+    copy.unlink()
+
+
+def _is_older(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return _revision(connection) not in (None, HEAD)
 
 
 def _revision(connection: Connection) -> str | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -88,3 +91,70 @@ def test_a_service_on_a_newer_database_ends_with_the_sentence(tmp_path: Path) ->
     assert done.returncode != 0
     assert "does not know" in done.stderr
     assert not (tmp_path / "uploads").exists()
+
+
+_NOW = "2026-11-24 02:07:15.132782+00:00"
+_OLD_ROWS = {
+    "datasets": {"id": "d", "name": "n", "dataset_type": "training", "row_count": 1, "created_at": _NOW,
+                 "file_name": "f", "stored_name": "d_f", "file_format": "csv", "size_bytes": 1, "sha256": "0",
+                 "kind_reason": ""},
+    "models": {"id": "m", "name": "n", "model_type": "base", "version": "1.0", "architecture": "transformer",
+               "parameters_count": 1, "created_at": _NOW, "is_latest_version": True, "simulated": False},
+    "experiments": {"id": "e", "name": "n", "status": "completed", "base_model_id": "m", "training_dataset_id": "d",
+                    "training_config": "{}", "requested_config": "{}", "executor": "local", "executor_reason": "",
+                    "simulated": False, "method": "sft", "adapter": "lora", "seed": 1, "event_count": 1,
+                    "created_at": _NOW},
+    "runs": {"id": "r", "task": "train", "experiment_id": "e", "attempt": 1, "state": "completed", "executor": "local",
+             "directory": "e", "spec": "{}", "lease_until": _NOW, "fence": 1, "cancel_save": True, "last_seq": 1,
+             "log_offset": 9, "created_at": _NOW},
+    "events": {"id": 1, "run_id": "r", "experiment_id": "e", "number": 1, "seq": 1, "attempt": 1, "type": "started",
+               "time": _NOW, "payload": "{}"},
+    "evaluations": {"id": "v", "experiment_id": "e", "model_id": "m", "dataset_id": "d", "simulated": False,
+                    "metrics": "{}", "loss_curve": "{}", "training_statistics": "{}", "created_at": _NOW},
+    "artifacts": {"id": "a", "run_id": "r", "model_id": "m", "kind": "samples", "path": "p", "size_bytes": 1,
+                  "sha256": "0", "created_at": _NOW},
+}  # fmt: skip
+
+
+def first_schema_with_rows(url: str) -> None:
+    config = alembic_config(url)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for table, row in _OLD_ROWS.items():
+            names = ", ".join(row)
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES (:{', :'.join(row)})"), row)
+    engine.dispose()
+
+
+def test_rows_of_the_first_schema_live_on(database_url: str) -> None:
+    first_schema_with_rows(database_url)
+    upgrade(database_url)
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        for table, row in _OLD_ROWS.items():
+            found = connection.execute(text(f"SELECT * FROM {table}")).mappings().all()
+            assert [entry["id"] for entry in found] == [row["id"]]
+        assert connection.execute(text("SELECT directory, log_offset FROM runs")).all() == [("e", 9)]
+        assert connection.scalar(text("SELECT run_id FROM evaluations")) is None
+        connection.execute(text("UPDATE runs SET task = 'export'"))
+    engine.dispose()
+
+
+def test_the_old_file_stays_beside_a_migration_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/database.db"
+    first_schema_with_rows(url)
+
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("the power went")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("app.migrations._migrate", fail)
+        with pytest.raises(RuntimeError, match="the power went"):
+            upgrade(url)
+    copy = tmp_path / f"database.db.before-{HEAD}"
+    with closing(sqlite3.connect(copy)) as kept:
+        assert kept.execute("SELECT id FROM experiments").fetchall() == [("e",)]
+    upgrade(url)
+    assert not copy.exists()
