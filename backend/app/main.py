@@ -20,7 +20,7 @@ from app.database import Database
 from app.errors import DatabaseGone, PlatformError
 from app.migrations import upgrade
 from app.models import Dataset
-from app.routes import datasets, evaluations, experiments, models, problems, runs, service
+from app.routes import artifacts, datasets, evaluations, experiments, models, problems, runs, service
 from app.routes.access import Access
 from app.schemas.common import Problem
 from app.services import model as model_service
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     problems.install(app)
-    routers = [module.router for module in (service, datasets, models, experiments, runs, evaluations)]
+    routers = [module.router for module in (service, datasets, models, experiments, runs, evaluations, artifacts)]
     for router in routers:
         app.include_router(router)
     patch_fastapi(app, redirect_from_root_to_docs=False)
@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allow_origins=settings.cors_origins,
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Link", "Location", "Content-Disposition"],
+        expose_headers=["Link", "Location", "Content-Disposition", "ETag", "Content-Range"],
     )
     app.add_middleware(Access, settings=settings)
     _declare_problems(app)

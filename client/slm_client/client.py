@@ -8,6 +8,7 @@ import httpx2
 
 from slm_client.answers import System
 from slm_client.datasets import Datasets
+from slm_client.downloads import Artifacts
 from slm_client.errors import NotTheService
 from slm_client.evaluations import Evaluations
 from slm_client.experiments import Experiments
@@ -38,6 +39,7 @@ class Client:
         self.experiments = Experiments(self._transport)
         self.evaluations = Evaluations(self._transport)
         self.runs = Runs(self._transport)
+        self.artifacts = Artifacts(self._transport)
 
     @property
     def base_url(self) -> str:

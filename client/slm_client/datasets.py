@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import httpx2
 
 from slm_client.answers import Dataset, DatasetDetail, Row
+from slm_client.downloads import OnProgress, download
 from slm_client.transport import CONNECT_SECONDS, Transport, segment
 
-OnProgress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all)."""
 INSPECTION_SECONDS = 3600.0
 """How long an answer to an upload may take once all bytes are sent: the service looks into the whole file."""
 
@@ -108,19 +107,3 @@ class Datasets:
     def delete(self, dataset_id: str) -> None:
         """Raises `Conflict` while an experiment or an evaluation refers to it."""
         self._transport.json("DELETE", f"/datasets/{segment(dataset_id)}")
-
-
-def download(transport: Transport, url: str, path: Path, on_progress: OnProgress | None) -> Path:
-    """Stream an answer into a file beside its final name, then rename it."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with transport.stream("GET", url) as response, partial.open("wb") as file:
-            total = int(response.headers.get("content-length", 0))
-            for block in response.iter_bytes(1 << 16):
-                file.write(block)
-                if on_progress is not None:
-                    on_progress(file.tell(), total)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

@@ -7,8 +7,8 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.responses import FileResponse
 from sqlalchemy.orm import Session
+from starlette.responses import Response
 
 from app.config import Settings
 from app.database import Database
@@ -16,6 +16,7 @@ from app.errors import DatasetRejected, FieldError, Invalid, NotFound
 from app.models import Dataset
 from app.models.columns import new_id
 from app.routes.deps import AppSettings, Db, PagedAnswer, PageQuery, ReadSession
+from app.routes.files import BYTES, send_file
 from app.routes.problems import declared
 from app.routes.upload import Upload, drain, receive, too_large
 from app.schemas.common import NAME_PATTERN, TEXT_PATTERN
@@ -160,21 +161,17 @@ def delete_dataset(dataset_id: DatasetId, db: Db, settings: AppSettings) -> None
 
 @router.get(
     "/{dataset_id}/download",
-    response_class=FileResponse,
-    responses={
-        200: {"content": {"application/octet-stream": {}}, "description": "The bytes as uploaded"},
-        **declared(404),
-    },
+    response_class=Response,
+    responses={**BYTES, **declared(404, 416)},
     summary="Download the file as it was uploaded",
 )
-def download_dataset(dataset_id: DatasetId, session: ReadSession, settings: AppSettings) -> FileResponse:
+def download_dataset(dataset_id: DatasetId, request: Request, session: ReadSession, settings: AppSettings) -> Response:
+    """The very bytes that were uploaded; `ETag` is their SHA-256, ranges resume a broken download."""
     dataset = service.get(session, dataset_id)
     path = settings.upload_dir / dataset.stored_name
     if not path.is_file():
         raise NotFound("The dataset's file is no longer in the upload folder.", code="file_missing")
-    headers = {"X-Content-Type-Options": "nosniff", "ETag": f'"{dataset.sha256}"'}
-    name = storage.safe_name(dataset.file_name)
-    return FileResponse(path, media_type="application/octet-stream", filename=name, headers=headers)
+    return send_file(request, path, name=dataset.file_name, sha256=dataset.sha256)
 
 
 @router.get(

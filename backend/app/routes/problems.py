@@ -26,6 +26,7 @@ _TITLES = {
     405: "Method not allowed",
     409: "Conflict",
     413: "Content too large",
+    416: "Range not satisfiable",
     422: "Unprocessable content",
     500: "Internal error",
     503: "Service unavailable",
