@@ -30,7 +30,7 @@ from slm.train import machine as machines
 from slm.train import outcome, rows
 from slm.train.loop import Loop
 from slm.train.machine import Machine
-from slm.train.progress import Progress, total_steps
+from slm.train.progress import Progress, Usage, total_steps
 
 CHECKPOINTS = "checkpoints"
 _SHOTS = 4
@@ -71,6 +71,7 @@ class _Training:
         self.folder.mkdir(exist_ok=True)
         checkpoints.sweep(self.folder)
         resumed = self._resumed(warnings.append)
+        self.usage = Usage(resumed.progress if resumed else Progress())
         machine = self._start(resumed, warnings)
         tokenizer, prepared = self._prepare()
         model = self._load()
@@ -158,6 +159,7 @@ class _Training:
             folder=self.folder,
             pad_id=tokenizer.pad_token_id,
             progress=progress,
+            usage=self.usage,
             log=self.log,
             check=self.stop.check,
         )
@@ -232,6 +234,7 @@ class _Training:
                 samples_path=working / outcome.SAMPLES,
                 shots=_shots(prepared.train),
             )
+        self.usage.note(loop.progress)
         statistics = outcome.training_statistics(
             loop.progress, total_steps=loop.total_steps, prepared=prepared.as_fields()
         )

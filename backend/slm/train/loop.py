@@ -26,7 +26,7 @@ from slm.events import EventLog
 from slm.methods import Recipe
 from slm.spec import CHECKPOINT_MARKER, Adapter, Hyperparameters
 from slm.train.machine import Machine
-from slm.train.progress import Progress, Speed, tidy_epoch, total_steps
+from slm.train.progress import Progress, Speed, Usage, tidy_epoch, total_steps
 
 _CHECKPOINTS_A_RUN = {Adapter.LORA: 10, Adapter.QLORA: 10, Adapter.FULL: 4}
 """Beside those at each evaluation; a full model's checkpoint is three times the model."""
@@ -48,6 +48,7 @@ class Loop(Trainer):  # type: ignore[misc]
         folder: Path,
         pad_id: int,
         progress: Progress,
+        usage: Usage,
         log: EventLog,
         check: Callable[[], None],
     ) -> None:
@@ -60,7 +61,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.total_steps = total_steps(self.batches.steps, config.epochs, config.max_steps)
         self.held_out = list(held_out[: config.eval_max_rows])
         self.recipe, self.config, self.folder = recipe, config, folder
-        self.progress, self.events, self.check, self.speed = progress, log, check, Speed()
+        self.progress, self.events, self.check, self.speed, self.usage = progress, log, check, Speed(), usage
         share = recipe.sharing_width(model.config, device=machine.device)
         multiple = 8 if machine.device == "cuda" else 1
         self._collate = partial(recipe.collate, pad_id=pad_id, multiple=multiple, share=share)
@@ -125,9 +126,13 @@ class Loop(Trainer):  # type: ignore[misc]
         # 16-bit floats overflow now and then; the gradient scaler skips such a step by itself.
         if not math.isfinite(logs.get("grad_norm", 0.0)) and not self.args.fp16:
             raise RunFailure("loss_not_finite", f"The gradient is no longer a number at step {self.progress.step + 1}.")
-        seconds = self.speed.stop(self._step_tokens)
+        cpu, seconds = self.speed.cpu(), self.speed.stop(self._step_tokens)
         self.progress.learned(
-            loss=logs["loss"], learned_tokens=self._step_learned, tokens=self._step_tokens, seconds=seconds
+            loss=logs["loss"],
+            learned_tokens=self._step_learned,
+            tokens=self._step_tokens,
+            seconds=seconds,
+            cpu_seconds=cpu,
         )
         self.events.append(
             "step",
@@ -165,6 +170,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self.speed.start()
         val_loss = self._validation_loss() if self.held_out else None
         self.progress.seconds += self.speed.elapsed()
+        self.progress.training_cpu_seconds += self.speed.cpu()
         best = self.progress.evaluated(epoch, val_loss)
         self.control.should_evaluate = False
         if val_loss is None:
@@ -232,6 +238,7 @@ class Loop(Trainer):  # type: ignore[misc]
             for file in path.iterdir():
                 if file.is_file() and file.name not in (PROGRESS, CHECKPOINT_MARKER):
                     shutil.copyfile(file, working / file.name)
+            self.usage.note(self.progress)
             self.progress.save(working)
 
         return self._keep(copy)
@@ -268,6 +275,7 @@ class Loop(Trainer):  # type: ignore[misc]
         self._save_scaler(str(working))
         self._save_rng_state(str(working))
         self.state.save_to_json(str(working / "trainer_state.json"))
+        self.usage.note(self.progress)
         self.progress.save(working)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -92,6 +93,18 @@ def _quota() -> int:
         return max(1, int(granted) // int(period))
     except (OSError, ValueError):
         return 1 << 16
+
+
+def peak_memory(device: str) -> int:
+    """The most bytes that this process has held so far: of the GPU's memory, or of the machine's."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_reserved())
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def versions() -> dict[str, str]:

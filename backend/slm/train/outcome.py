@@ -71,7 +71,11 @@ def loss_curve(progress: Progress) -> dict[str, list[Any]]:
 
 
 def training_statistics(progress: Progress, *, total_steps: int, prepared: dict[str, Any]) -> dict[str, Any]:
-    """Flat figures of the training; `final_*` are those of the weights that were kept (the best)."""
+    """Flat figures of the training; `final_*` are those of the weights that were kept (the best).
+
+    `cpu_seconds` is the processor time of the whole work (data, training, evaluation; without imports), summed over
+    attempts; `training_cpu_seconds` the part of it that `training_time_seconds` spans; the peak is that of any attempt.
+    """
     kept = len(progress.epochs) - 1
     if progress.best_loss is not None:
         kept = progress.val_loss.index(progress.best_loss)
@@ -84,6 +88,9 @@ def training_statistics(progress: Progress, *, total_steps: int, prepared: dict[
         "final_train_loss": progress.train_loss[kept] if progress.train_loss else None,
         "final_val_loss": progress.val_loss[kept] if progress.val_loss else None,
         "training_time_seconds": round(progress.seconds, 3),
+        "cpu_seconds": round(progress.cpu_seconds, 3),
+        "training_cpu_seconds": round(progress.training_cpu_seconds, 3),
+        "peak_memory_bytes": progress.peak_memory_bytes,
         "tokens_seen": progress.tokens,
         "tokens_per_second": round(progress.tokens / progress.seconds, 2) if progress.seconds > 0 else None,
         "train_examples": prepared["train_examples"],

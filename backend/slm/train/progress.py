@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slm.checkpoints import PROGRESS
+from slm.train.machine import peak_memory
 
 _RECENT = 20
 """Steps whose median time gives the speed."""
@@ -30,6 +31,12 @@ class Progress:
     """Input tokens read so far, without padding."""
     seconds: float = 0.0
     """Spent training and validating."""
+    cpu_seconds: float = 0.0
+    """Processor time of all attempts, each from its start to the last checkpoint that counts (`Usage`)."""
+    training_cpu_seconds: float = 0.0
+    """The part of it that went into steps and validation."""
+    peak_memory_bytes: int = 0
+    """The most that any attempt held."""
     epoch_loss: float = 0.0
     epoch_tokens: int = 0
     """Summed loss and learned tokens since the last entry of the curve."""
@@ -52,13 +59,16 @@ class Progress:
     def load(cls, folder: Path) -> Progress:
         return cls(**json.loads((folder / PROGRESS).read_bytes()))
 
-    def learned(self, *, loss: float, learned_tokens: int, tokens: int, seconds: float) -> None:
+    def learned(
+        self, *, loss: float, learned_tokens: int, tokens: int, seconds: float, cpu_seconds: float = 0.0
+    ) -> None:
         """Account for one optimizer step of mean loss `loss`."""
         self.step += 1
         self.epoch_loss += loss * learned_tokens
         self.epoch_tokens += learned_tokens
         self.tokens += tokens
         self.seconds += seconds
+        self.training_cpu_seconds += cpu_seconds
 
     def evaluated(self, epoch: float, val_loss: float | None) -> bool:
         """Add an entry to the curve; whether it is the best so far."""
@@ -75,21 +85,42 @@ class Progress:
         return False
 
 
+class Usage:
+    """What this attempt takes of the machine, added to what earlier ones took up to the checkpoint it went on from.
+
+    Processor time is counted from here on, so that imports are left out; memory is the process's own peak, or that of
+    the GPU where the model lives there.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._earlier = progress.cpu_seconds - time.process_time()
+
+    def note(self, progress: Progress) -> None:
+        """Bring the progress up to date."""
+        progress.cpu_seconds = round(self._earlier + time.process_time(), 3)
+        peak = peak_memory(progress.machine.get("device", "cpu"))
+        progress.peak_memory_bytes = max(progress.peak_memory_bytes, peak)
+
+
 class Speed:
     """Seconds and tokens of recent steps of this attempt. Times are medians: one slow step does not frighten."""
 
     def __init__(self) -> None:
         self._steps: deque[tuple[float, int]] = deque(maxlen=_RECENT)
         self._count = 0
-        self._since = time.monotonic()
+        self.start()
 
     def start(self) -> None:
         """Begin to time a step, or begin again after something else took time."""
-        self._since = time.monotonic()
+        self._since, self._cpu_since = time.monotonic(), time.process_time()
 
     def elapsed(self) -> float:
         """Seconds since `start`."""
         return time.monotonic() - self._since
+
+    def cpu(self) -> float:
+        """Processor seconds since `start`, over all threads."""
+        return time.process_time() - self._cpu_since
 
     def stop(self, tokens: int) -> float:
         """End a step of so many tokens; its seconds."""
