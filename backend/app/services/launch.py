@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,18 +16,14 @@ from app.errors import Conflict, FieldError, SpecRejected
 from app.models import Dataset, Experiment, Model, Run
 from app.models.columns import new_id, utcnow
 from app.services import dataset as datasets
-from app.services import hardware
+from app.services import gate, hardware, references
 from app.services import model as models
+from app.services.gate import rejected
+from app.services.references import base_kind
 from slm import plan
 from slm.spec import (
-    CAUSAL,
-    ENCODER,
-    METHOD_FACTS,
     DatasetKind,
-    DatasetRef,
     Hyperparameters,
-    Method,
-    ModelRef,
     SimulationSpec,
     TrainSpec,
     resolve,
@@ -126,15 +121,6 @@ def insert(session: Session, experiment: Experiment, run: Run) -> Experiment:
     return experiment
 
 
-def _rejected(field: str, message: str) -> SpecRejected:
-    return SpecRejected(f"{field}: {message}", errors=(FieldError(field, message),))
-
-
-def base_kind(model: Model) -> str:
-    """`causal` or `encoder`; what is not known yet counts as causal, as most are."""
-    return str((model.details or {}).get("task", CAUSAL))
-
-
 def _resolve(request: Request) -> tuple[Hyperparameters, dict[str, str]]:
     asked = {key: value for key, value in request.training_config.items() if key not in _ONLY_SIMULATION}
     kind = DatasetKind(request.train.kind) if request.train.kind else None
@@ -147,7 +133,7 @@ def _resolve(request: Request) -> tuple[Hyperparameters, dict[str, str]]:
         )
         raise SpecRejected(f"{errors[0].field}: {errors[0].message}", errors=errors) from None
     except ValueError as error:
-        raise _rejected("training_config", _sentence(str(error))) from None
+        raise rejected("training_config", _sentence(str(error))) from None
 
 
 def _sentence(message: str) -> str:
@@ -161,7 +147,7 @@ def _decide_executor(
     """The executor and why: `auto` trains where the weights are here, else simulates and says how to get them."""
     if request.executor == "simulation":
         return "simulation", "Simulation was asked for: its numbers are made up."
-    missing = _missing_weights(session, request.base, settings)
+    missing = references.missing_weights(session, request.base, settings)
     if missing is None:
         _refuse_unsuitable(request, config)
         asked = "asked for" if request.executor == "local" else "the base model's weights are on this machine"
@@ -171,52 +157,12 @@ def _decide_executor(
     return "simulation", f"Simulated, its numbers are made up: {missing}"
 
 
-def _missing_weights(session: Session, model: Model, settings: Settings) -> str | None:
-    """Why the model cannot be trained for real, or None."""
-    for part in _chain(session, model):
-        if part.simulated:
-            return f"'{part.name}' came from a simulation and has no weights."
-        if not models.weights_present(part, settings):
-            if part.model_type == "base":
-                return (
-                    f"the weights of '{part.name}' are not on this machine; "
-                    f"get them with POST /models/{part.id}/pull (slm pull)."
-                )
-            return f"the files of '{part.name}' are gone from the data folder."
-    return None
-
-
-def _chain(session: Session, model: Model) -> list[Model]:
-    """The model and what its weights build on: adapters newest first, then the whole weights under them."""
-    chain = [model]
-    while chain[-1].weights_format == "adapter" and chain[-1].base_model_id is not None:
-        chain.append(models.get(session, chain[-1].base_model_id))
-    return chain
-
-
 def _refuse_unsuitable(request: Request, config: Hyperparameters) -> None:
     """What rows show already: data that the method cannot learn from, a base that cannot learn by it."""
-    facts = METHOD_FACTS[config.method]
-    if base_kind(request.base) not in facts.bases:
-        raise _rejected("base_model_id", _unsuitable_base(request.base, config.method))
-    fitting = facts.kinds
+    gate.require_base(request.base, config.method)
     for field, dataset in (("training_dataset_id", request.train), ("eval_dataset_id", request.evaluate)):
-        if dataset is None:
-            continue
-        if dataset.kind is None:
-            raise _rejected(field, f"'{dataset.name}' cannot be interpreted yet. {dataset.kind_reason}")
-        if DatasetKind(dataset.kind) not in fitting:
-            known = ", ".join(sorted(kind.value for kind in fitting))
-            message = f"'{dataset.name}' holds {dataset.kind} data; method {config.method.value} learns from {known}."
-            raise _rejected(field, message)
-        if not (dataset.statistics or {}).get("examples"):
-            raise _rejected(field, f"none of the rows of '{dataset.name}' can be used; see its faults.")
-
-
-def _unsuitable_base(base: Model, method: Method) -> str:
-    if base_kind(base) == ENCODER:
-        return f"'{base.name}' is an encoder and cannot continue text; choose a causal model such as GPT-2."
-    return f"'{base.name}' continues text; method {method.value} needs an encoder such as BERT."
+        if dataset is not None:
+            gate.require_data(dataset, config.method, field=field)
 
 
 def _warnings(request: Request, config: Hyperparameters, settings: Settings) -> list[str]:
@@ -241,46 +187,19 @@ def _warnings(request: Request, config: Hyperparameters, settings: Settings) -> 
     return found
 
 
-def _reference(dataset: Dataset, settings: Settings) -> DatasetRef:
-    return DatasetRef.model_validate(
-        {
-            "dataset_id": dataset.id,
-            "name": dataset.name,
-            "path": str(settings.upload_dir.resolve() / dataset.stored_name),
-            "file_format": dataset.file_format,
-            "sha256": dataset.sha256,
-            "row_count": dataset.row_count,
-            "kind": dataset.kind,
-            "mapping": dataset.mapping,
-            "encoding": dataset.encoding,
-        }
-    )
-
-
 def _train_spec(
     session: Session, request: Request, config: Hyperparameters, settings: Settings, identity: str, run_id: str
 ) -> TrainSpec:
-    chain = _chain(session, request.base)
-    paths = [str(_existing(models.weights_path(part, settings))) for part in chain]
-    reference = ModelRef(
-        model_id=request.base.id, name=request.base.name, path=paths[-1], adapters=tuple(reversed(paths[:-1]))
-    )
     return TrainSpec(
         run_id=run_id,
         experiment_id=identity,
         attempt=1,
-        model=reference,
-        train=_reference(request.train, settings),
-        eval=_reference(request.evaluate, settings) if request.evaluate else None,
+        model=references.model_reference(session, request.base, settings),
+        train=references.dataset_reference(request.train, settings),
+        eval=references.dataset_reference(request.evaluate, settings) if request.evaluate else None,
         config=config,
         threads=settings.threads,
     )
-
-
-def _existing(path: Path | None) -> Path:
-    if path is None:
-        raise _rejected("base_model_id", "the model has no weights.")
-    return path
 
 
 def _simulation_spec(
@@ -289,7 +208,7 @@ def _simulation_spec(
     rate = request.training_config.get("simulated_failure_rate")
     rate = settings.training_simulation_failure_rate if rate is None else rate
     if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate <= 1:
-        raise _rejected("training_config.simulated_failure_rate", "must be a number from 0 to 1.")
+        raise rejected("training_config.simulated_failure_rate", "must be a number from 0 to 1.")
     return SimulationSpec(
         run_id=run_id,
         experiment_id=identity,

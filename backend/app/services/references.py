@@ -1,0 +1,70 @@
+"""Rows as a run knows them: where a dataset's file and a model's weights lie, and why they may not be there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.config import Settings
+from app.errors import FieldError, SpecRejected
+from app.models import Dataset, Model
+from app.services import model as models
+from slm.spec import CAUSAL, DatasetRef, ModelRef
+
+
+def base_kind(model: Model) -> str:
+    """`causal` or `encoder`; what is not known yet counts as causal, as most are."""
+    return str((model.details or {}).get("task", CAUSAL))
+
+
+def chain(session: Session, model: Model) -> list[Model]:
+    """The model and what its weights build on: adapters newest first, then the whole weights under them."""
+    found = [model]
+    while found[-1].weights_format == "adapter" and found[-1].base_model_id is not None:
+        found.append(models.get(session, found[-1].base_model_id))
+    return found
+
+
+def missing_weights(session: Session, model: Model, settings: Settings) -> str | None:
+    """Why nothing real can be done with the model, or None."""
+    for part in chain(session, model):
+        if part.simulated:
+            return f"'{part.name}' came from a simulation and has no weights."
+        if not models.weights_present(part, settings):
+            if part.model_type == "base":
+                return (
+                    f"the weights of '{part.name}' are not on this machine; "
+                    f"get them with POST /models/{part.id}/pull (slm pull)."
+                )
+            return f"the files of '{part.name}' are gone from the data folder."
+    return None
+
+
+def model_reference(session: Session, model: Model, settings: Settings) -> ModelRef:
+    """Whole weights, then the adapters to be merged into them, oldest first. Raises `SpecRejected` for none."""
+    paths = [str(_existing(models.weights_path(part, settings))) for part in chain(session, model)]
+    return ModelRef(model_id=model.id, name=model.name, path=paths[-1], adapters=tuple(reversed(paths[:-1])))
+
+
+def _existing(path: Path | None) -> Path:
+    if path is None:
+        message = "the model has no weights."
+        raise SpecRejected(f"base_model_id: {message}", errors=(FieldError("base_model_id", message),))
+    return path
+
+
+def dataset_reference(dataset: Dataset, settings: Settings) -> DatasetRef:
+    return DatasetRef.model_validate(
+        {
+            "dataset_id": dataset.id,
+            "name": dataset.name,
+            "path": str(settings.upload_dir.resolve() / dataset.stored_name),
+            "file_format": dataset.file_format,
+            "sha256": dataset.sha256,
+            "row_count": dataset.row_count,
+            "kind": dataset.kind,
+            "mapping": dataset.mapping,
+            "encoding": dataset.encoding,
+        }
+    )
