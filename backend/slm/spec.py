@@ -45,12 +45,14 @@ __all__ = [
     "MethodFacts",
     "ModelRef",
     "PredictSpec",
+    "PreviewSpec",
     "PullSpec",
     "RunSpec",
     "SimulationSpec",
     "Source",
     "Task",
     "TrainSpec",
+    "TrialSpec",
     "WheelSource",
     "default_method",
     "load_spec",
@@ -228,7 +230,38 @@ class ExportSpec(Frozen):
     threads: int | None = Field(default=None, ge=1)
 
 
-Task = TrainSpec | SimulationSpec | PullSpec | EvaluateSpec | PredictSpec | ExportSpec
+class PreviewSpec(Frozen):
+    """Show rows of a dataset as a method would learn them: an answer to a question, with no row of its own."""
+
+    version: Literal[1] = 1
+    task: Literal["preview"] = "preview"
+    run_id: str
+    attempt: int = Field(default=1, ge=1)
+    model: ModelRef
+    method: Method
+    dataset: DatasetRef
+    max_length: int = Field(ge=8, le=131_072)
+    limit: int = Field(default=20, ge=0, le=1000)
+    """So many rows are shown token by token, from row `offset` on."""
+    offset: int = Field(default=0, ge=0)
+    most_rows: int = Field(default=2000, ge=1)
+    """So many rows at most are counted; of more, a sample drawn with `seed`."""
+    seed: int = Field(default=42, ge=0, lt=2**31)
+
+
+class TrialSpec(Frozen):
+    """Measure what a training will take, by a few of its own steps; nothing that was learned is kept."""
+
+    version: Literal[1] = 1
+    task: Literal["trial"] = "trial"
+    run_id: str
+    attempt: int = Field(default=1, ge=1)
+    train: TrainSpec
+    seconds: float = Field(default=60, gt=0)
+    """No step begins after so long; at least one is taken."""
+
+
+Task = TrainSpec | SimulationSpec | PullSpec | EvaluateSpec | PredictSpec | ExportSpec | PreviewSpec | TrialSpec
 RunSpec = Annotated[Task, Field(discriminator="task")]
 _adapter: TypeAdapter[Task] = TypeAdapter(RunSpec)
 

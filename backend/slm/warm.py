@@ -34,6 +34,7 @@ PRELOADED = (
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.qwen2.modeling_qwen2",
     "slm.train",
+    "slm.preview",
 )
 _REQUEST_SECONDS = 5.0
 _RESET = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)

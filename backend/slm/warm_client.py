@@ -122,9 +122,10 @@ class WarmProcess:
         """Start `slm.run` on `directory` in a fork; its process id, or None where a plain start must do.
 
         A process that died after it had worked, or whose code is not that on disk any more, is replaced meanwhile.
+        Who owns none asks the one of the same data folder, which another process of the platform may own.
         """
         if self._process is None or self._path is None:
-            return None
+            return self._borrowed(directory)
         if self.pid is None:
             self._unfit = self._unfit or not self._was_ready
             self.start()
@@ -138,6 +139,16 @@ class WarmProcess:
             return None
         self._was_ready = True
         return int(answer["pid"])
+
+    def _borrowed(self, directory: Path) -> int | None:
+        try:
+            path = socket_path(self._data_dir)
+        except OSError:
+            return None
+        if not path.exists():
+            return None
+        answer = ask(path, {"digest": source_digest(), "directory": str(directory)})
+        return int(answer["pid"]) if "pid" in answer else None
 
     def stop(self) -> None:
         """Close the pipe; the process ends at once, the runs it forked live on."""
