@@ -1,6 +1,7 @@
 # Sets up what is missing; sourced by demo.sh, test.sh and run.sh. Plain bash 3.2, no GNU-only flags.
 #
 #   setup_environment [dev]   a virtual environment at the root with the requirements (dev: the tests' ones too)
+#   setup_workbench [dev]     what the workbench needs, into the same environment (alone it needs no PyTorch)
 #   setup_weights             the bundled base model, into the user's cache folder
 #
 # A repeat with unchanged requirement files takes no time. TORCH_INDEX_URL is honoured for PyTorch alone; SLM_VENV
@@ -91,6 +92,22 @@ setup_environment() {
     else
         _slm_pip -r requirements.txt || return 1
     fi
+    echo "$digest" >"$stamp"
+}
+
+setup_workbench() {
+    local digest found stamp="$SLM_VENV/.slm-setup-work${1:+-dev}" wanted="requirements${1:+-dev}.txt"
+    if ! "$SLM_PYTHON" -c '' >/dev/null 2>&1; then
+        echo "Setting up in $SLM_VENV. This downloads about 150 MB of packages for the workbench."
+        found="$(_slm_find_python)" || return 1
+        "$found" -m venv --clear "$SLM_VENV" || return 1
+    fi
+    digest="$(_slm_digest "$SLM_ROOT/work/requirements.txt" "$SLM_ROOT/work/$wanted" "$SLM_ROOT/client/pyproject.toml")" ||
+        return 1
+    [ "$(cat "$stamp" 2>/dev/null)" != "$digest" ] || return 0
+    rm -f "$stamp"
+    (cd "$SLM_ROOT/work" && "$SLM_PYTHON" -m pip install --quiet --disable-pip-version-check -r "$wanted") ||
+        return 1
     echo "$digest" >"$stamp"
 }
 

@@ -14,8 +14,10 @@ SOURCE = [
     path
     for folder in ("backend/app", "backend/slm", "backend/bench", "client/slm_client", "examples", "docs")
     for path in sorted((ROOT / folder).rglob("*.py"))
+] + [path for path in sorted((ROOT / "work").rglob("*.py")) if "tests" not in path.parts]
+TESTS = [
+    path for folder in ("backend/tests", "client/tests", "work/tests") for path in sorted((ROOT / folder).rglob("*.py"))
 ]
-TESTS = sorted((ROOT / "backend/tests").rglob("*.py")) + sorted((ROOT / "client/tests").rglob("*.py"))
 MODULE, FUNCTION, TEST_MODULE = 400, 80, 600
 BROAD = {
     "backend/app/supervisor.py": 1,  # one run's trouble must not end the watch over the others
@@ -83,7 +85,7 @@ def test_nothing_unfinished_and_no_machine_is_named() -> None:
 
 
 def test_scripts_hold_only_plain_shell() -> None:
-    for script in ("demo.sh", "test.sh", "backend/run.sh", ".ci/run"):
+    for script in ("demo.sh", "test.sh", "backend/run.sh", "work/run.sh", ".ci/run"):
         text = (ROOT / script).read_text()
         assert text.startswith("#!/usr/bin/env bash\n")
         assert "set -euo pipefail" in text

@@ -52,6 +52,7 @@ from slm_client.errors import (
     Unauthorized,
     Unavailable,
 )
+from slm_client.relay import Relay, Relayed
 
 __all__ = [
     "DEFAULT_URL",
@@ -82,6 +83,8 @@ __all__ = [
     "NotFound",
     "NotTheService",
     "Progress",
+    "Relay",
+    "Relayed",
     "Row",
     "Run",
     "RunError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import httpx2
@@ -22,7 +23,8 @@ class Client:
     """A connection to one service; close it, or use it in a `with` block. Threads may share it.
 
     `timeout` is in seconds, for each wait on the network (uploads and event streams have their own, longer ones).
-    `transport` replaces the network, for tests.
+    `headers` go with every request: a user interface says in `X-Forwarded-For` for whom it asks.
+    `transport` replaces the network, for tests, or is a pool that several clients share.
     """
 
     def __init__(
@@ -32,8 +34,9 @@ class Client:
         api_key: str | None = None,
         timeout: float = 30.0,
         transport: httpx2.BaseTransport | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._transport = Transport(base_url, api_key=api_key, timeout=timeout, transport=transport)
+        self._transport = Transport(base_url, api_key=api_key, timeout=timeout, transport=transport, headers=headers)
         self.datasets = Datasets(self._transport)
         self.models = Models(self._transport)
         self.experiments = Experiments(self._transport)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -20,26 +20,66 @@ def segment(identity: str) -> str:
     return quote(identity, safe="") or "%20"
 
 
+def checked_url(base_url: str) -> str:
+    """The address without a slash at its end. Raises `ServiceUnreachable` where it is none."""
+    url = base_url.rstrip("/")
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise ServiceUnreachable(f"'{base_url}' is not an address; it begins with http:// or https://.")
+    return url
+
+
+def own_headers(api_key: str | None) -> dict[str, str]:
+    """Who calls, and the key that it may."""
+    headers = {"User-Agent": "slm-client"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    return headers
+
+
+def trusts_environment(url: str) -> bool:
+    """False for this machine: a proxy set for the internet would be asked for its service, and refuse."""
+    return not _is_loopback(url)
+
+
+@contextmanager
+def translated(base_url: str) -> Iterator[None]:
+    """Errors of the HTTP library become `ServiceUnreachable` with a sentence."""
+    try:
+        yield
+    except httpx2.ConnectError:
+        raise ServiceUnreachable(
+            f"Nothing answers at {base_url}. Is the service running? `slm serve` starts it."
+        ) from None
+    except httpx2.TimeoutException:
+        raise ServiceUnreachable(f"{base_url} does not answer in time; it may be busy or stopped.") from None
+    except httpx2.UnsupportedProtocol as error:
+        raise ServiceUnreachable(f"{base_url} cannot be called: {error}") from None
+    except httpx2.TransportError as error:
+        raise ServiceUnreachable(f"The connection to {base_url} broke off ({error}); try again.") from None
+    except httpx2.InvalidURL as error:
+        raise ServiceUnreachable(f"'{base_url}' is not an address: {error}") from None
+
+
 class Transport:
     """`json`, `send`, `stream` and `pages`; every other module of this client goes through these."""
 
     def __init__(
-        self, base_url: str, *, api_key: str | None, timeout: float, transport: httpx2.BaseTransport | None
+        self,
+        base_url: str,
+        *,
+        api_key: str | None,
+        timeout: float,
+        transport: httpx2.BaseTransport | None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        self.base_url = base_url.rstrip("/")
-        if urlsplit(self.base_url).scheme not in {"http", "https"}:
-            raise ServiceUnreachable(f"'{base_url}' is not an address; it begins with http:// or https://.")
+        self.base_url = checked_url(base_url)
         self.timeout = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
-        headers = {"Accept": "application/json", "User-Agent": "slm-client"}
-        if api_key:
-            headers["Authorization"] = f"Bearer {api_key}"
         self._http = httpx2.Client(
             base_url=self.base_url,
-            headers=headers,
+            headers={"Accept": "application/json", **(headers or {}), **own_headers(api_key)},
             timeout=self.timeout,
             transport=transport,
-            # A proxy set for the internet would be asked for this machine's own service, and refuse.
-            trust_env=not _is_loopback(self.base_url),
+            trust_env=trusts_environment(self.base_url),
         )
 
     def close(self) -> None:
@@ -84,23 +124,9 @@ class Transport:
             if cursor is None:
                 return
 
-    @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translated(self) -> AbstractContextManager[None]:
         """Errors of the HTTP library become `ServiceUnreachable` with a sentence."""
-        try:
-            yield
-        except httpx2.ConnectError:
-            raise ServiceUnreachable(
-                f"Nothing answers at {self.base_url}. Is the service running? `slm serve` starts it."
-            ) from None
-        except httpx2.TimeoutException:
-            raise ServiceUnreachable(f"{self.base_url} does not answer in time; it may be busy or stopped.") from None
-        except httpx2.UnsupportedProtocol as error:
-            raise ServiceUnreachable(f"{self.base_url} cannot be called: {error}") from None
-        except httpx2.TransportError as error:
-            raise ServiceUnreachable(f"The connection to {self.base_url} broke off ({error}); try again.") from None
-        except httpx2.InvalidURL as error:
-            raise ServiceUnreachable(f"'{self.base_url}' is not an address: {error}") from None
+        return translated(self.base_url)
 
     def decode(self, response: httpx2.Response) -> Any:
         """The JSON of an answer. Raises `NotTheService` for anything else."""
