@@ -169,6 +169,8 @@ class Experiment(Answer):
     adapter: str = ""
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    progress: Progress | None = None
+    """In a list of those that wait or run."""
 
     @property
     def ended(self) -> bool:
@@ -188,8 +190,8 @@ class ExperimentDetail(Experiment):
     attempt: int | None = None
     queue_position: int | None = None
     warnings: Sequence[str] = ()
-    progress: Progress | None = None
     error: RunError | None = None
+    last_event_id: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

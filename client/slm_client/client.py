@@ -64,6 +64,11 @@ class Client:
         """What the service's machine can do."""
         return System.read(self._transport.json("GET", "/system"))
 
+    def openapi(self) -> dict[str, Any]:
+        """The service's own description of everything it takes and answers (OpenAPI)."""
+        answer: dict[str, Any] = self._transport.json("GET", "/openapi.json")
+        return answer
+
     def close(self) -> None:
         self._transport.close()
 

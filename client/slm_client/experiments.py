@@ -88,9 +88,11 @@ class Experiments:
         columns = self._transport.json("GET", f"{self._path(experiment_id)}/metrics", params=params)
         return {name: Curve.read(column) for name, column in columns.items()}
 
-    def events(self, experiment_id: str, *, since: int = 0, limit: int | None = None) -> Sequence[Event]:
-        """What its runs reported after number `since`, oldest first, as far as it is known now."""
-        params = {"since": since, "limit": limit}
+    def events(
+        self, experiment_id: str, *, since: int = 0, limit: int | None = None, types: Sequence[str] = ()
+    ) -> Sequence[Event]:
+        """What its runs reported after number `since`, oldest first, as far as it is known now; all or some types."""
+        params = {"since": since, "limit": limit, "types": ",".join(types) or None}
         rows = self._transport.json("GET", f"{self._path(experiment_id)}/events", params=params)
         return [Event.read(row) for row in rows]
 

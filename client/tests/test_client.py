@@ -128,6 +128,16 @@ def test_events_are_followed_to_the_end_once_each(client: Client, tickets: Path)
     assert followed[-1].type == "finished"
     assert list(client.experiments.events(made.id)) == followed
     assert [event.id for event in client.experiments.follow(made.id, since=3)] == [event.id for event in followed[3:]]
+    assert [event.type for event in client.experiments.events(made.id, types=["started", "finished"])] == [
+        "started",
+        "finished",
+    ]
+    assert client.experiments.get(made.id).last_event_id == followed[-1].id
+
+
+def test_it_passes_on_the_services_own_description(client: Client) -> None:
+    fields = client.openapi()["components"]["schemas"]["NewExperiment"]["properties"]["training_config"]
+    assert "learning rate" in fields["properties"]["learning_rate"]["description"]
 
 
 def test_cancel_and_a_resume_that_makes_no_sense(client: Client, tickets: Path) -> None:

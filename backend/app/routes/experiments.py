@@ -72,7 +72,9 @@ def list_experiments(
     status: Annotated[Literal["created", "running", "completed", "failed", "cancelled"] | None, Query()] = None,
 ) -> Any:
     """Newest first; all of them, or a page where `limit` is given."""
-    return paged(service.listing(session, page, status=status), page)
+    rows = paged(service.listing(session, page, status=status), page)
+    under_way = service.progress(session, rows)
+    return [ExperimentAnswer(**_own(row), progress=under_way.get(row.run_id or "")) for row in rows]
 
 
 @router.get(
@@ -194,9 +196,8 @@ def _checkpoint(marker: FilePath) -> dict[str, Any]:
 
 def _detail(session: Session, experiment: Experiment) -> ExperimentDetail:
     run = training.latest_run(session, experiment.id)
-    own = {key: getattr(experiment, key) for key in ExperimentAnswer.model_fields}
     return ExperimentDetail(
-        **own,
+        **_own(experiment),
         description=experiment.description,
         goal=experiment.goal,
         eval_dataset_id=experiment.eval_dataset_id,
@@ -210,4 +211,10 @@ def _detail(session: Session, experiment: Experiment) -> ExperimentDetail:
         warnings=list(experiment.warnings or []),
         progress=run.progress if run else None,
         error=experiment.error,
+        last_event_id=experiment.event_count,
     )
+
+
+def _own(experiment: Experiment) -> dict[str, Any]:
+    """What the row itself has of the answer in the list."""
+    return {key: getattr(experiment, key) for key in ExperimentAnswer.model_fields if key != "progress"}

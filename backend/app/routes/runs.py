@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -53,23 +53,35 @@ async def events(
     db: Db,
     since: Annotated[int, Query(ge=0, le=2**53, description="Only events after this number.")] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    types: Annotated[
+        str | None,
+        Query(
+            max_length=200, pattern=r"^[a-z_, ]*$", description="Comma-separated; all where left out, and in streams."
+        ),
+    ] = None,
     last_event_id: Annotated[str | None, Header(description="Resumes a broken stream.")] = None,
 ) -> Response:
     """JSON by default. With `Accept: text/event-stream` a live stream: `id` is the durable number, `event` the type;
     it ends after the experiment has, and `Last-Event-ID` resumes it without loss or repetition."""
     if last_event_id is not None and last_event_id.isdigit():
         since = max(since, min(int(last_event_id), 2**53))
-    first = await asyncio.to_thread(_read, db, experiment_id, since, limit)
+    first = await asyncio.to_thread(_read, db, experiment_id, since, limit, _names(types))
     if "text/event-stream" in request.headers.get("accept", ""):
         stream = _stream(request, db, experiment_id, since)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     return JSONResponse([EventAnswer(**event).model_dump(mode="json") for event in first[0]])
 
 
-def _read(db: Database, experiment_id: str, since: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+def _names(types: str | None) -> list[str]:
+    return [name.strip() for name in types.split(",") if name.strip()] if types else []
+
+
+def _read(
+    db: Database, experiment_id: str, since: int, limit: int, types: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], bool]:
     with db.read() as session:
         ended = experiments.get(session, experiment_id).status in _ENDED
-        return experiments.events(session, experiment_id, since=since, limit=limit), ended
+        return experiments.events(session, experiment_id, since=since, limit=limit, types=types), ended
 
 
 async def _stream(request: Request, db: Database, experiment_id: str, since: int) -> AsyncIterator[str]:

@@ -95,6 +95,8 @@ class ExperimentAnswer(Wire):
     adapter: str
     started_at: Instant | None
     finished_at: Instant | None
+    progress: Progress | None
+    """In the list of those that wait or run; of any in the detail."""
 
 
 class ExperimentDetail(ExperimentAnswer):
@@ -112,5 +114,6 @@ class ExperimentDetail(ExperimentAnswer):
     attempt: int | None
     queue_position: int | None
     warnings: list[str]
-    progress: Progress | None
     error: RunError | None
+    last_event_id: int
+    """Number of the newest event: `since` goes on from it."""

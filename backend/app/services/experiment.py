@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -13,6 +13,9 @@ from app.models import Event, Experiment, Run
 from app.models.run import ACTIVE
 from app.services import training
 from app.services.listing import Page, newest_first
+
+_AT_ONCE = 500
+"""Ids in one query: databases limit how many parameters a statement has."""
 
 
 def get(session: Session, experiment_id: str) -> Experiment:
@@ -27,6 +30,16 @@ def listing(session: Session, page: Page, *, status: str | None) -> Sequence[Exp
     if status is not None:
         query = query.where(Experiment.status == status)
     return newest_first(session, query, Experiment, page)
+
+
+def progress(session: Session, experiments: Iterable[Experiment]) -> dict[str, dict[str, Any]]:
+    """Of those that wait or run: run id → how far it is."""
+    wanted = [row.run_id for row in experiments if row.status in {"created", "running"}]
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        query = select(Run.id, Run.progress).where(Run.id.in_(wanted[start : start + _AT_ONCE]))
+        found |= {identity: known for identity, known in session.execute(query) if known}
+    return found
 
 
 def runs(session: Session, experiment_id: str) -> Sequence[Run]:
@@ -54,14 +67,14 @@ def delete(session: Session, experiment_id: str) -> str:
     return experiment_id
 
 
-def events(session: Session, experiment_id: str, *, since: int, limit: int = 1000) -> list[dict[str, Any]]:
-    """Events after number `since`, in order, in wire form."""
-    query = (
-        select(Event)
-        .where(Event.experiment_id == experiment_id, Event.number > since)
-        .order_by(Event.number)
-        .limit(limit)
-    )
+def events(
+    session: Session, experiment_id: str, *, since: int, limit: int = 1000, types: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Events after number `since`, in order, in wire form; of `types` only, where any are named."""
+    query = select(Event).where(Event.experiment_id == experiment_id, Event.number > since)
+    if types:
+        query = query.where(Event.type.in_(types))
+    query = query.order_by(Event.number).limit(limit)
     return [
         {
             "id": row.number,
