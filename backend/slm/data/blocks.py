@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 BLOCK_BYTES = 128 * 1024
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MARKS = {codecs.BOM_UTF32_LE: 32, codecs.BOM_UTF32_BE: 32, codecs.BOM_UTF16_LE: 16, codecs.BOM_UTF16_BE: 16}
+"""Byte order marks; UTF-32's first, because its little-endian one begins with UTF-16's."""
 _NOT_TEXT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
 """Codecs of Python that are not how a data file is written, or that would alter its text."""
 
@@ -98,8 +99,9 @@ def utf8_chunks(file: BinaryIO, encoding: str | None) -> Iterator[bytes]:
     # Four bytes first, so that a byte order mark is never cut in two.
     raw = chain(iter((file.read(4),)), iter(lambda: file.read(BLOCK_BYTES), b""))
     for chunk in _converted(raw, encoding):
-        if first and encoding is None and chunk.startswith(_UTF16):
-            raise BrokenSyntax(f"Line 1: the file is UTF-16, not UTF-8. {_remedy('utf-16')}", 1, code="encoding")
+        bits = next((bits for mark, bits in _MARKS.items() if chunk.startswith(mark)), None) if first else None
+        if bits and encoding is None:
+            raise BrokenSyntax(f"Line 1: the file is UTF-{bits}, not UTF-8. {_remedy(f'utf-{bits}')}", 1, code="encoding")
         yield chunk.removeprefix(codecs.BOM_UTF8) if first else chunk
         first = first and not chunk
 

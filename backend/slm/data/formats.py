@@ -51,6 +51,8 @@ MAX_COLUMNS = 4096
 SURPLUS = ""
 """The key under which a CSV row's surplus fields are shown; no column can have this name."""
 _DELIMITERS = (",", ";", "\t")
+_BAR = "|"
+"""The rarest separator, taken only where the header holds none of the others: `a|b` may well be a column's name."""
 _NUL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _JSONL_ADVICE = "Each line must be one JSON object."
 
@@ -186,6 +188,8 @@ def _csv_rows(reader: Any, feed: _CsvFeed, names: tuple[str, ...]) -> Iterator[B
 def _delimiter(header: str) -> str:
     """The separator that occurs most often outside quotes in the header line; the comma where none does."""
     outside = "".join(header.split('"')[::2])
+    if _BAR in outside and not any(mark in outside for mark in _DELIMITERS):
+        return _BAR
     return max(_DELIMITERS, key=lambda mark: (outside.count(mark), mark == ","))
 
 

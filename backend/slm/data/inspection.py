@@ -128,6 +128,7 @@ class _Survey:
         if odd:
             if block.names is not None:
                 self._name(block.names)
+                self.detector.see(block.names, len(odd))
             self.filled += sum(_odd_content(block.rows[place]) for place in odd)
             self.duplicates.add(found for place in odd if (found := odd_hash(block.rows[place])) is not None)
 
