@@ -10,12 +10,12 @@ with Client() as client:
 """
 
 from slm_client.answers import (
-    ENDED,
     Answer,
     Checkpoint,
     Curve,
     Dataset,
     DatasetDetail,
+    ENDED,
     Evaluation,
     EvaluationDetail,
     Event,
@@ -27,6 +27,7 @@ from slm_client.answers import (
     Log,
     Model,
     ModelDetail,
+    Origin,
     Progress,
     Row,
     Run,
@@ -82,6 +83,7 @@ __all__ = [
     "ModelDetail",
     "NotFound",
     "NotTheService",
+    "Origin",
     "Progress",
     "Relay",
     "Relayed",

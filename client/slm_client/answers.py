@@ -69,6 +69,19 @@ class Dataset(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin(Answer):
+    """Of a dataset made by a split: from which one, and how. The source itself may be deleted since."""
+
+    dataset_id: str
+    name: str
+    sha256: str
+    part: str
+    fraction: float
+    seed: int
+    stratify: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetDetail(Dataset):
     """An uploaded file and what was found in it. `kind` is None where a mapping is needed; `kind_reason` says so."""
 
@@ -83,6 +96,7 @@ class DatasetDetail(Dataset):
     mapping: Mapping[str, str] | None = None
     faults: Faults = Faults()
     statistics: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,19 @@ class Datasets:
         """Change `name`, `description` or `mapping`; what is not given stays."""
         return DatasetDetail.read(self._transport.json("PATCH", f"/datasets/{segment(dataset_id)}", json=changes))
 
+    def split(
+        self, dataset_id: str, *, fraction: float = 0.1, seed: int = 42, stratify: bool = False
+    ) -> tuple[DatasetDetail, DatasetDetail]:
+        """Two new datasets: the rest, for training, and the fraction, for evaluation; nothing is asked in both.
+
+        `stratify` keeps every label's share (texts with labels only). Raises `Invalid` where the rows cannot be split.
+        """
+        body = {"fraction": fraction, "seed": seed, "stratify": stratify}
+        timeout = httpx2.Timeout(INSPECTION_SECONDS, connect=CONNECT_SECONDS)
+        url = f"/datasets/{segment(dataset_id)}/split"
+        rest, part = self._transport.json("POST", url, json=body, timeout=timeout)
+        return DatasetDetail.read(rest), DatasetDetail.read(part)
+
     def rows(self, dataset_id: str, *, offset: int = 0, limit: int = 50) -> Sequence[Row]:
         params = {"offset": offset, "limit": limit}
         return [

@@ -57,6 +57,22 @@ def test_upload_list_rows_delete(client: Client, tickets: Path) -> None:
     assert caught.value.detail == "Dataset not found"
 
 
+def test_a_split_makes_two_that_remember_their_origin(client: Client, tickets: Path) -> None:
+    source = client.datasets.upload(tickets, name="Whole")
+    rest, part = client.datasets.split(source.id, fraction=0.25, seed=7)
+    assert (rest.row_count, part.row_count) == (15, 5)
+    assert (rest.dataset_type, part.dataset_type) == ("training", "evaluation")
+    assert part.origin is not None
+    assert (part.origin.dataset_id, part.origin.sha256, part.origin.part) == (source.id, source.sha256, "fraction")
+    assert source.origin is None
+    asked = [{row.values["prompt"] for row in client.datasets.rows(made.id)} for made in (rest, part)]
+    assert (len(asked[0]), len(asked[1]), asked[0] & asked[1]) == (15, 5, set())
+    client.datasets.delete(source.id)
+    assert client.datasets.get(part.id) == part
+    with pytest.raises(Invalid, match="only texts with labels can keep their shares"):
+        client.datasets.split(rest.id, stratify=True)
+
+
 def test_a_download_is_the_very_file(client: Client, tickets: Path, tmp_path: Path) -> None:
     sent = client.datasets.upload(tickets)
     client.datasets.download(sent.id, tmp_path / "back.csv")

@@ -122,6 +122,22 @@ def upload(
     )
 
 
+@app.command(rich_help_panel="Data and models", epilog="Example: slm split Tickets --fraction 0.2")
+def split(
+    which: Which,
+    fraction: Annotated[float, typer.Option(help="How much goes to the evaluation dataset.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same two datasets.")] = 42,
+    stratify: Annotated[bool, typer.Option("--stratify", help="Every label keeps its share.")] = False,
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Split a dataset in two that ask nothing alike: one to train on, one to evaluate with."""
+    from app.cli.data import split
+
+    split(which, fraction=fraction, seed=seed, stratify=stratify, as_json=as_json, url=url, key=key)
+
+
 @app.command("list", rich_help_panel="Data and models", epilog="Example: slm list models --json")
 def list_(
     noun: Annotated[Noun, typer.Argument(help="What to list.")] = Noun.experiments,

@@ -1,4 +1,4 @@
-"""`slm upload`, `list`, `show`."""
+"""`slm upload`, `split`, `list`, `show`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,21 @@ def upload(
         print_json(dataset.wire)
         return
     describe(dataset)
+
+
+def split(
+    which: str, *, fraction: float, seed: int, stratify: bool, as_json: bool, url: str | None, key: str | None
+) -> None:
+    """Make two datasets out of one and say what is in each."""
+    with connect.client(url, key) as client:
+        source = connect.dataset(client, which)
+        parts = client.datasets.split(source.id, fraction=fraction, seed=seed, stratify=stratify)
+    if as_json:
+        print_json([dataset.wire for dataset in parts])
+        return
+    for dataset in parts:
+        describe(dataset)
+        say(f"  for      {dataset.dataset_type}")
 
 
 def describe(dataset: DatasetDetail) -> None:

@@ -20,9 +20,9 @@ from app.routes.files import BYTES, send_file
 from app.routes.problems import declared
 from app.routes.upload import Upload, drain, receive, too_large
 from app.schemas.common import NAME_PATTERN, TEXT_PATTERN
-from app.schemas.dataset import DatasetAnswer, DatasetChanges, DatasetDetail, RowAnswer, UploadForm
+from app.schemas.dataset import DatasetAnswer, DatasetChanges, DatasetDetail, NewSplit, RowAnswer, UploadForm
 from app.services import dataset as service
-from app.services import storage
+from app.services import splitting, storage
 from slm.data.formats import BrokenSyntax, format_of
 from slm.data.inspection import read_rows
 from slm.spec import FileFormat
@@ -172,6 +172,23 @@ def download_dataset(dataset_id: DatasetId, request: Request, session: ReadSessi
     if not path.is_file():
         raise NotFound("The dataset's file is no longer in the upload folder.", code="file_missing")
     return send_file(request, path, name=dataset.file_name, sha256=dataset.sha256)
+
+
+@router.post(
+    "/{dataset_id}/split",
+    status_code=201,
+    response_model=list[DatasetDetail],
+    responses=declared(404, 507),
+    summary="Split a dataset in two",
+)
+def split_dataset(dataset_id: DatasetId, body: NewSplit, db: Db, settings: AppSettings) -> Any:
+    """Two new datasets: the rest (for training) and the fraction (for evaluation). The source stays as it is.
+
+    Rows are drawn by lot and copied byte for byte. Rows with the same prompt or text stay on one side, so that the
+    evaluation asks nothing that training has seen.
+    """
+    folder = settings.upload_dir
+    return splitting.split(db, folder, dataset_id, fraction=body.fraction, seed=body.seed, stratify=body.stratify)
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, computed_field
 
@@ -30,6 +30,16 @@ _DETAIL: dict[str, JsonValue] = {
     "mapping": {"prompt": "prompt", "completion": "completion"},
     "faults": {"count": 1, "first": [{"line": 17, "field": "completion", "message": "The completion is empty."}]},
     "statistics": {"rows": 300},
+    "origin": None,
+}
+_ORIGIN: dict[str, JsonValue] = {
+    "dataset_id": "01a20b4e-acbc-7f03-9d20-ccef5efd5345",
+    "name": "Support tickets",
+    "sha256": "6f2c1b0e4a9d6d1f7b9f5c3e0a8d7c6b5a4f3e2d1c0b9a8f7e6d5c4b3a2f1e0d",
+    "part": "fraction",
+    "fraction": 0.1,
+    "seed": 42,
+    "stratify": False,
 }
 
 
@@ -65,6 +75,21 @@ class FaultsAnswer(Wire):
     first: list[FaultAnswer]
 
 
+class OriginAnswer(Wire):
+    """Where a dataset made by a split comes from; the source itself may be deleted since."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": _ORIGIN})
+
+    dataset_id: str
+    name: str
+    sha256: str
+    """Of the source's bytes."""
+    part: Literal["rest", "fraction"]
+    fraction: float
+    seed: int
+    stratify: bool
+
+
 class DatasetDetail(DatasetAnswer):
     """An uploaded file and what was found in it."""
 
@@ -84,6 +109,21 @@ class DatasetDetail(DatasetAnswer):
     faults: FaultsAnswer
     """Records that parse but cannot be used; they stay in the file."""
     statistics: dict[str, Any]
+    origin: OriginAnswer | None = None
+    """Of a dataset made by a split: from which one, and how; null for an uploaded file."""
+
+
+class NewSplit(Body):
+    """How a dataset is split in two."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"fraction": 0.1, "seed": 42}})
+
+    fraction: float = Field(default=0.1, gt=0, lt=1)
+    """How much of the rows goes to the evaluation dataset; at least one row, and all but one at most."""
+    seed: int = Field(default=42, ge=0, lt=2**53)
+    """The same seed and rows give the same two files."""
+    stratify: bool = False
+    """Every label keeps its share in both (texts with labels only)."""
 
 
 class DatasetChanges(Body):

@@ -13,7 +13,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.config import BACKEND
-from app.errors import DatasetRejected, FieldError, Invalid, NotFound, StillReferenced
+from app.errors import DatasetRejected, FieldError, Invalid, NotFound, StillReferenced, StorageFull
 from app.models import Dataset, Evaluation, Experiment
 from app.services.listing import Page, containing, newest_first
 
@@ -22,15 +22,22 @@ INSPECTION_SECONDS = 3600.0
 
 
 def inspect(path: Path, *, file_format: str, mapping: Mapping[str, str] | None, encoding: str | None) -> dict[str, Any]:
-    """What the file holds (`slm.data.inspection.Inspection` as a dict). Raises `DatasetRejected` with the reason.
+    """What the file holds (`slm.data.inspection.Inspection` as a dict). Raises `DatasetRejected` with the reason."""
+    arguments = [str(path.resolve()), "--format", file_format]
+    if mapping:
+        arguments += ["--mapping", json.dumps(dict(mapping))]
+    if encoding:
+        arguments += ["--encoding", encoding]
+    inspection: dict[str, Any] = ask_child("slm.data.inspection", arguments)["inspection"]
+    return inspection
+
+
+def ask_child(module: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What `python -m MODULE` answers about a file. Raises `DatasetRejected` with the reason, or `StorageFull`.
 
     A child process reads it, so that the service stays responsive and small whatever the file.
     """
-    command = [sys.executable, "-m", "slm.data.inspection", str(path.resolve()), "--format", file_format]
-    if mapping:
-        command += ["--mapping", json.dumps(dict(mapping))]
-    if encoding:
-        command += ["--encoding", encoding]
+    command = [sys.executable, "-m", module, *arguments]
     try:
         done = subprocess.run(command, cwd=BACKEND, capture_output=True, timeout=INSPECTION_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -42,11 +49,16 @@ def inspect(path: Path, *, file_format: str, mapping: Mapping[str, str] | None, 
             "The file could not be read: the process that looked into it ended early, perhaps for lack of memory."
         ) from None
     if answer["ok"]:
-        inspection: dict[str, Any] = answer["inspection"]
-        return inspection
+        return answer
     error = answer["error"]
-    where = f"line {error['line']}" if error.get("line") else ("mapping" if error["code"] == "mapping" else "file")
+    if error["code"] == "storage_full":
+        raise StorageFull("The disk of the upload folder is full; free some space and try again.")
+    where = f"line {error['line']}" if error.get("line") else _FIELDS.get(error["code"], "file")
     raise DatasetRejected(error["message"], code=error["code"], errors=(FieldError(where, error["message"]),))
+
+
+_FIELDS = {"mapping": "mapping", "split": "split"}
+"""What of the request an error of this code is about, where it is not the file."""
 
 
 def add(session: Session, dataset: Dataset) -> Dataset:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from types import TracebackType
+from typing import Self
 
 from app.errors import PlatformError, StorageFull
 from slm.files import open_shared, sync_folder, try_lock
@@ -68,8 +69,8 @@ def full_disk(error: OSError) -> PlatformError | None:
     return None
 
 
-class Incoming:
-    """An upload being written: `write` blocks while the bytes go to disk; a second thread hashes them meanwhile.
+class Place:
+    """A file in the making: `path` while it is written, by whomever; then `publish` gives it its final name.
 
     Use as a context manager: what was not published is removed at the end, whatever happened. Until then a locked
     file beside it tells `sweep` that somebody is at work; left by a crash, that what was published may have no row.
@@ -79,10 +80,34 @@ class Incoming:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.path = folder / f"{TEMPORARY}{name}"
-        self.size = 0
         self._guard = folder / f"{TEMPORARY}{name}{_GUARD}"
         self._guarding = open_shared(self._guard)
         try_lock(self._guarding)
+
+    def publish(self, stored_name: str) -> Path:
+        """Give the complete file its final name by one durable rename."""
+        final = self.folder / stored_name
+        self.path.rename(final)
+        sync_folder(self.folder)
+        return final
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.path.unlink(missing_ok=True)
+        os.close(self._guarding)
+        self._guard.unlink(missing_ok=True)
+
+
+class Incoming(Place):
+    """An upload being written: `write` blocks while the bytes go to disk; a second thread hashes them meanwhile."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder, name)
+        self.size = 0
         self._file = self.path.open("xb", buffering=0)
         self._digest = hashlib.sha256()
         self._blocks: queue.Queue[bytes | None] = queue.Queue(maxsize=16)
@@ -115,25 +140,13 @@ class Incoming:
         self._file.close()
         return self._digest.hexdigest()
 
-    def publish(self, stored_name: str) -> Path:
-        """Give the complete file its final name by one durable rename."""
-        final = self.folder / stored_name
-        self.path.rename(final)
-        sync_folder(self.folder)
-        return final
-
-    def __enter__(self) -> Incoming:
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._hashing.is_alive():
             self._blocks.put(None)
         self._file.close()
-        self.path.unlink(missing_ok=True)
-        os.close(self._guarding)
-        self._guard.unlink(missing_ok=True)
+        super().__exit__(kind, error, trace)
 
 
 def discard(folder: Path, stored_name: str) -> None:

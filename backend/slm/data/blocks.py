@@ -101,7 +101,9 @@ def utf8_chunks(file: BinaryIO, encoding: str | None) -> Iterator[bytes]:
     for chunk in _converted(raw, encoding):
         bits = next((bits for mark, bits in _MARKS.items() if chunk.startswith(mark)), None) if first else None
         if bits and encoding is None:
-            raise BrokenSyntax(f"Line 1: the file is UTF-{bits}, not UTF-8. {_remedy(f'utf-{bits}')}", 1, code="encoding")
+            raise BrokenSyntax(
+                f"Line 1: the file is UTF-{bits}, not UTF-8. {_remedy(f'utf-{bits}')}", 1, code="encoding"
+            )
         yield chunk.removeprefix(codecs.BOM_UTF8) if first else chunk
         first = first and not chunk
 

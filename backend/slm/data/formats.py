@@ -44,6 +44,7 @@ __all__ = [
     "checked_encoding",
     "format_of",
     "iter_blocks",
+    "iter_raw",
     "iter_records",
 ]
 
@@ -126,15 +127,30 @@ def iter_blocks(path: Path, file_format: FileFormat, *, encoding: str | None = N
         yield from read(file, encoding)
 
 
+def iter_raw(path: Path, file_format: FileFormat, *, encoding: str | None = None) -> Iterator[bytes]:
+    """Every record as it stands in the file, in the order of `iter_records`; with an `encoding`, as UTF-8.
+
+    CSV: the header first, each row with its line end (the last may lack one). JSON: elements, JSONL: lines without end.
+    Raises `BrokenSyntax` where a record's end cannot be found; whether it parses is for `iter_records` to say.
+    """
+    encoding = checked_encoding(encoding)
+    read = {FileFormat.CSV: _csv_raw, FileFormat.JSONL: _jsonl_raw, FileFormat.JSON: _json_raw}[file_format]
+    with path.open("rb") as file:
+        yield from read(file, encoding)
+
+
 class _CsvFeed:
     """A file's lines through `csv.reader`; `loaded` turns true when a new block of the file was opened."""
 
-    def __init__(self, file: BinaryIO, encoding: str | None) -> None:
+    def __init__(self, file: BinaryIO, encoding: str | None, kept: list[str] | None = None) -> None:
+        """`kept`, where given, takes each line that the reader takes."""
         self._blocks = LineBlocks(file, encoding, carriage_returns=True)
         self.loaded = False
         self.fed = 0
         self.record_line = 1
         lines: Iterator[str] = chain.from_iterable(self._texts())
+        if kept is not None:
+            lines = _keeping(lines, kept)
         self.first = next(lines, "")
         self.reader = csv.reader(chain((self.first,), lines), strict=True, delimiter=_delimiter(self.first))
 
@@ -149,6 +165,12 @@ class _CsvFeed:
             if broken is not None:
                 raise broken
             self._blocks.line = self.reader.line_num + 1
+
+
+def _keeping(lines: Iterator[str], kept: list[str]) -> Iterator[str]:
+    for line in lines:
+        kept.append(line)
+        yield line
 
 
 def _csv_blocks(file: BinaryIO, encoding: str | None) -> Iterator[Block]:
@@ -183,6 +205,20 @@ def _csv_rows(reader: Any, feed: _CsvFeed, names: tuple[str, ...]) -> Iterator[B
                 rows, starts = [], []
     if rows:
         yield Block(names, rows, starts)
+
+
+def _csv_raw(file: BinaryIO, encoding: str | None) -> Iterator[bytes]:
+    csv.field_size_limit(MAX_RECORD_BYTES)
+    kept: list[str] = []
+    feed = _CsvFeed(file, encoding, kept)
+    try:
+        for row in feed.reader:
+            feed.fed = 0
+            if row:
+                yield "".join(kept).encode()
+            kept.clear()
+    except csv.Error as error:
+        raise _csv_error(str(error), feed.record_line) from None
 
 
 def _delimiter(header: str) -> str:
@@ -243,6 +279,19 @@ def _jsonl_blocks(file: BinaryIO, encoding: str | None) -> Iterator[Block]:
             rows = [_without_nul(raw, row) for raw, row in zip(raws, rows, strict=True)]
         if rows:
             yield Block(None, rows, lines)
+
+
+def _jsonl_raw(file: BinaryIO, encoding: str | None) -> Iterator[bytes]:
+    for block in LineBlocks(file, encoding, carriage_returns=False):
+        yield from filter(None, map(bytes.strip, block.split(b"\n")))
+
+
+def _json_raw(file: BinaryIO, encoding: str | None) -> Iterator[bytes]:
+    reader = ArrayReader(utf8_chunks(file, encoding))
+    if reader.is_array():
+        yield from (raw for _, raw in reader.elements())
+    else:
+        yield orjson.dumps(reader.single()[1])
 
 
 def _parsed(raw: bytes, line: int) -> Any:

@@ -237,19 +237,20 @@ def _answer(arguments: argparse.Namespace) -> dict[str, Any]:
             encoding=arguments.encoding,
         )
     except BrokenSyntax as error:
-        return _refusal(error.code, error.message, error.line)
+        return refusal(error.code, error.message, error.line)
     except NoUsableRow as error:
-        return _refusal("no_usable_row", str(error))
+        return refusal("no_usable_row", str(error))
     except WrongMapping as error:
-        return _refusal("mapping", str(error))
+        return refusal("mapping", str(error))
     except ValueError as error:
-        return _refusal("encoding", str(error))
+        return refusal("encoding", str(error))
     except OSError as error:
-        return _refusal("unreadable", f"The file could not be read: {error.strerror or error}.")
+        return refusal("unreadable", f"The file could not be read: {error.strerror or error}.")
     return {"ok": True, "inspection": inspection.as_dict()}
 
 
-def _refusal(code: str, message: str, line: int | None = None) -> dict[str, Any]:
+def refusal(code: str, message: str, line: int | None = None) -> dict[str, Any]:
+    """The document that a child process answers where it cannot do what it was asked."""
     return {"ok": False, "error": {"code": code, "line": line, "message": message}}
 
 

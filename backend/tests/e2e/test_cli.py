@@ -76,6 +76,7 @@ def test_help_is_instant_and_names_every_command(slm: Shell) -> None:
         "doctor",
         "db",
         "upload",
+        "split",
         "train",
         "watch",
         "list",
@@ -121,6 +122,17 @@ def test_upload_list_show(slm: Shell, tickets: Path) -> None:
     assert [row["row_count"] for row in listed if row["name"] == "My tickets"] == [20]
     assert slm.json("show", "my tick")["type"] == "dataset"
     assert "SmolLM2 135M Instruct" in slm("list", "models")
+
+
+def test_split_makes_two_datasets(slm: Shell, tickets: Path) -> None:
+    slm("upload", str(tickets), "--name", "To be split")
+    said = slm("split", "To be split", "--fraction", "0.25")
+    assert "To be split (rest): 15 rows, prompt/completion" in said
+    assert "To be split (25 %): 5 rows, prompt/completion" in said
+    assert said.index("for      training") < said.index("for      evaluation")
+    shown = slm.json("show", "To be split (25 %)")
+    assert shown["origin"]["seed"] == 42  # type: ignore[index]
+    assert "keep their shares" in slm("split", "To be split", "--stratify", code=4)
 
 
 def test_mistakes_get_a_sentence_and_a_code(slm: Shell, tmp_path: Path) -> None:
