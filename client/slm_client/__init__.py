@@ -10,12 +10,12 @@ with Client() as client:
 """
 
 from slm_client.answers import (
+    ENDED,
     Answer,
     Checkpoint,
     Curve,
     Dataset,
     DatasetDetail,
-    ENDED,
     Evaluation,
     EvaluationDetail,
     Event,
