@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -45,20 +46,18 @@ def split(
             _described(source, rest_id, answer["rest"], "rest", drawn),
             _described(source, part_id, answer["part"], "fraction", drawn),
         )
-        try:
-            rest.publish(made[0].stored_name)
-            part.publish(made[1].stored_name)
-            return db.write(lambda session: _add(session, made))
-        except BaseException:
-            for dataset in made:
-                storage.discard(folder, dataset.stored_name)
-            raise
+        with ExitStack() as undo:
+            for place, dataset in zip((rest, part), made, strict=True):
+                undo.callback(storage.discard, folder, dataset.stored_name)
+                place.publish(dataset.stored_name)
+            db.write(lambda session: _add(session, made))
+            undo.pop_all()
+        return made
 
 
-def _add(session: Session, made: tuple[Dataset, Dataset]) -> tuple[Dataset, Dataset]:
+def _add(session: Session, made: tuple[Dataset, Dataset]) -> None:
     for dataset in made:
         datasets.add(session, dataset)
-    return made
 
 
 def _described(
