@@ -197,6 +197,7 @@ class ExperimentDetail(Experiment):
     goal: str | None = None
     eval_dataset_id: str | None = None
     training_config: Mapping[str, Any] = field(default_factory=dict)
+    requested_config: Mapping[str, Any] = field(default_factory=dict)
     resulting_model_id: str | None = None
     executor_reason: str = ""
     seed: int | None = None
@@ -205,6 +206,7 @@ class ExperimentDetail(Experiment):
     queue_position: int | None = None
     warnings: Sequence[str] = ()
     error: RunError | None = None
+    cancel_requested: bool = False
     last_event_id: int = 0
 
 

@@ -202,6 +202,7 @@ def _detail(session: Session, experiment: Experiment) -> ExperimentDetail:
         goal=experiment.goal,
         eval_dataset_id=experiment.eval_dataset_id,
         training_config=experiment.training_config,
+        requested_config=experiment.requested_config,
         resulting_model_id=experiment.resulting_model_id,
         executor_reason=experiment.executor_reason,
         seed=experiment.seed,
@@ -211,6 +212,7 @@ def _detail(session: Session, experiment: Experiment) -> ExperimentDetail:
         warnings=list(experiment.warnings or []),
         progress=run.progress if run else None,
         error=experiment.error,
+        cancel_requested=run is not None and run.cancel_requested_at is not None,
         last_event_id=experiment.event_count,
     )
 

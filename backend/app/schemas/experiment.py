@@ -107,6 +107,8 @@ class ExperimentDetail(ExperimentAnswer):
     eval_dataset_id: str | None
     training_config: dict[str, Any]
     """As it runs: every hyperparameter, defaults included."""
+    requested_config: dict[str, Any]
+    """As it was asked for: what is not here was a default."""
     resulting_model_id: str | None
     executor_reason: str
     seed: int
@@ -115,5 +117,7 @@ class ExperimentDetail(ExperimentAnswer):
     queue_position: int | None
     warnings: list[str]
     error: RunError | None
+    cancel_requested: bool
+    """True once somebody asked it to stop: it ends as soon as it has saved what is to be kept."""
     last_event_id: int
     """Number of the newest event: `since` goes on from it."""

@@ -138,7 +138,22 @@ def test_a_list_says_how_far_each_is_and_a_detail_where_deltas_begin(client: Tes
     assert detail["progress"]["percent"] == 100
     everything = client.get(f"{address}/events").json()
     assert detail["last_event_id"] == everything[-1]["id"]
+    assert detail["requested_config"].items() <= detail["training_config"].items()
+    assert not detail["cancel_requested"]
     assert client.get(f"{address}/events", params={"since": detail["last_event_id"]}).json() == []
     some = client.get(f"{address}/events", params={"types": "finished, started"}).json()
     assert [event["type"] for event in some] == ["started", "finished"]
     assert client.get(f"{address}/events", params={"types": "Step;--"}).status_code == 422
+
+
+def test_whoever_looks_sees_that_a_run_was_asked_to_stop(client: TestClient) -> None:
+    made = create(client, executor="simulation", training_config={"epochs": 2})
+    address = f"/experiments/{made['id']}"
+    assert made["requested_config"] == {"epochs": 2}
+    assert made["training_config"]["epochs"] == 2
+    client.app.state.database.write(lambda session: ask_to_stop(session, made["run_id"]))  # type: ignore[attr-defined]
+    assert client.get(address).json()["cancel_requested"]
+
+
+def ask_to_stop(session: Any, run_id: str) -> None:
+    session.get(Run, run_id).cancel_requested_at = utcnow()
