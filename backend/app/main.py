@@ -20,11 +20,12 @@ from app.database import Database
 from app.errors import DatabaseGone, PlatformError
 from app.migrations import upgrade
 from app.models import Dataset
-from app.routes import artifacts, datasets, evaluations, experiments, models, problems, runs, service
+from app.routes import artifacts, datasets, evaluations, experiments, models, preview, problems, runs, service
 from app.routes.access import Access
 from app.schemas.common import Problem
 from app.services import model as model_service
 from app.services import storage
+from app.services.asks import Asks
 from app.supervisor import Supervisor
 
 _DESCRIPTION = """
@@ -52,7 +53,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     problems.install(app)
-    routers = [module.router for module in (service, datasets, models, experiments, runs, evaluations, artifacts)]
+    routers = [
+        module.router for module in (service, datasets, preview, models, experiments, runs, evaluations, artifacts)
+    ]
     for router in routers:
         app.include_router(router)
     patch_fastapi(app, redirect_from_root_to_docs=False)
@@ -103,7 +106,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         storage.sweep(settings.upload_dir, lambda identity: session.get(Dataset, identity) is not None)
     database.write(model_service.seed)
     supervisor = Supervisor(settings, database)
-    app.state.database, app.state.supervisor = database, supervisor
+    asks = Asks(settings.data_dir, supervisor.executors["local"])
+    await asyncio.to_thread(asks.open)
+    app.state.database, app.state.supervisor, app.state.asks = database, supervisor, asks
     app.state.stopping = threading.Event()
     if settings.supervise:
         supervisor.start()
@@ -115,6 +120,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         guard.cancel()
         with suppress(asyncio.CancelledError):
             await guard
+        await asyncio.to_thread(asks.close)
         await asyncio.to_thread(supervisor.stop)
         database.close()
 

@@ -54,6 +54,7 @@ from slm_client.errors import (
     Unavailable,
 )
 from slm_client.relay import Relay, Relayed
+from slm_client.plans import Piece, Preview, PreviewExample
 
 __all__ = [
     "DEFAULT_URL",
@@ -99,4 +100,7 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "Unavailable",
+    "Piece",
+    "Preview",
+    "PreviewExample",
 ]

@@ -12,8 +12,11 @@ import httpx2
 
 from slm_client.answers import Dataset, DatasetDetail, Row
 from slm_client.downloads import OnProgress, download
+from slm_client.plans import Preview
 from slm_client.transport import CONNECT_SECONDS, Transport, segment
 
+PREVIEW_SECONDS = 120.0
+"""How long an answer to a preview may take: several may wait in turn for one machine."""
 INSPECTION_SECONDS = 3600.0
 """How long an answer to an upload may take once all bytes are sent: the service looks into the whole file."""
 
@@ -112,6 +115,28 @@ class Datasets:
         return [
             Row.read(row) for row in self._transport.json("GET", f"/datasets/{segment(dataset_id)}/rows", params=params)
         ]
+
+    def preview(
+        self,
+        dataset_id: str,
+        *,
+        base_model_id: str,
+        method: str | None = None,
+        max_length: int | None = None,
+        limit: int = 20,
+        offset: int = 0,
+    ) -> Preview:
+        """What a training would learn from it, token by token. Raises `Conflict` where the model's weights are absent,
+        `Unavailable` where too many ask."""
+        body = {"base_model_id": base_model_id, "method": method, "max_length": max_length}
+        return Preview.read(
+            self._transport.json(
+                "POST",
+                f"/datasets/{segment(dataset_id)}/preview",
+                json=body | {"limit": limit, "offset": offset},
+                timeout=httpx2.Timeout(PREVIEW_SECONDS, connect=CONNECT_SECONDS),
+            )
+        )
 
     def download(self, dataset_id: str, path: str | os.PathLike[str], *, on_progress: OnProgress | None = None) -> Path:
         """Write the file's bytes to `path`; it appears there complete or not at all."""

@@ -36,9 +36,9 @@ def train(wanted: Wanted, *, watching: bool, as_json: bool, url: str | None, key
     config = {name: value for name, value in wanted.config.items() if value is not None}
     config |= parse_settings(wanted.settings)
     with connect.client(url, key) as client:
-        learned = _dataset(client, wanted.data, "training", quiet=as_json)
-        scored = _dataset(client, wanted.evaluation, "evaluation", quiet=as_json) if wanted.evaluation else None
-        base = connect.model(client, wanted.model) if wanted.model else _ready_model(client)
+        learned = dataset_of(client, wanted.data, "training", quiet=as_json)
+        scored = dataset_of(client, wanted.evaluation, "evaluation", quiet=as_json) if wanted.evaluation else None
+        base = connect.model(client, wanted.model) if wanted.model else ready_model(client)
         experiment = client.experiments.create(
             wanted.name or f"{learned.name} with {base.name}",
             base_model_id=base.id,
@@ -93,7 +93,7 @@ def parse_settings(items: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _dataset(client: Client, wanted: str, dataset_type: str, *, quiet: bool) -> DatasetDetail:
+def dataset_of(client: Client, wanted: str, dataset_type: str, *, quiet: bool) -> DatasetDetail:
     """An uploaded dataset by name or id, else a file, which is uploaded."""
     file = Path(wanted)
     if not file.is_file():
@@ -107,7 +107,7 @@ def _dataset(client: Client, wanted: str, dataset_type: str, *, quiet: bool) -> 
     return sent
 
 
-def _ready_model(client: Client) -> ModelDetail:
+def ready_model(client: Client) -> ModelDetail:
     """The first base whose weights are here."""
     for row in client.models.list(model_type="base"):
         model = client.models.get(row.id)

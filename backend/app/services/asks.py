@@ -30,6 +30,7 @@ AT_ONCE, WAITING = 2, 8
 _LOOK_SECONDS = 0.02
 _LOOKS_UNTIL_GONE = 10
 """So many looks at the answer go by between two questions whether the asker is still there."""
+_DYING_SECONDS = 10.0
 _CONFLICTS = frozenset({"weights_missing", "weights_refused", "model_unsupported", "data_missing", "data_changed"})
 _log = logging.getLogger("app.asks")
 Gone = Callable[[], Awaitable[bool]]
@@ -134,8 +135,7 @@ class Asks:
         await asyncio.to_thread(self._remove, directory, handle)
 
     def _remove(self, directory: Path, handle: Handle) -> None:
-        if self._executor.poll(directory, handle):
-            self._executor.cancel(directory, handle, force=True)
+        end(self._executor, directory, handle)
         remove(directory)
 
     @staticmethod
@@ -143,6 +143,14 @@ class Asks:
         log = directory / LOG
         said = log.read_text(errors="replace")[-2000:] if log.is_file() else ""
         _log.error("a process ended without a word: %s", said)
+
+
+def end(executor: Executor, directory: Path, handle: Handle) -> None:
+    """Kill whoever still works on a directory, and see it gone."""
+    deadline = time.monotonic() + _DYING_SECONDS
+    while executor.poll(directory, handle) and time.monotonic() < deadline:
+        executor.cancel(directory, handle, force=True)
+        time.sleep(0.02)
 
 
 def remove(directory: Path) -> None:
@@ -170,8 +178,7 @@ def sweep(root: Path, executor: Executor) -> list[str]:
     abandoned = [path for path in root.iterdir() if path.is_dir() and not _guard_of(path).exists()]
     for folder in abandoned:
         for directory in folder.iterdir():
-            if executor.poll(directory, {}):
-                executor.cancel(directory, {}, force=True)
+            end(executor, directory, {})
         remove(folder)
     return [folder.name for folder in abandoned]
 
