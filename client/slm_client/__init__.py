@@ -53,8 +53,8 @@ from slm_client.errors import (
     Unauthorized,
     Unavailable,
 )
-from slm_client.relay import Relay, Relayed
 from slm_client.plans import Piece, Preview, PreviewExample
+from slm_client.relay import Relay, Relayed
 
 __all__ = [
     "DEFAULT_URL",
@@ -85,6 +85,9 @@ __all__ = [
     "NotFound",
     "NotTheService",
     "Origin",
+    "Piece",
+    "Preview",
+    "PreviewExample",
     "Progress",
     "Relay",
     "Relayed",
@@ -100,7 +103,4 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "Unavailable",
-    "Piece",
-    "Preview",
-    "PreviewExample",
 ]
