@@ -1,253 +1,306 @@
-"""Scorecards: what a model could do before and after training, on the same held-out rows, with intervals.
+"""Scorecards: what a model could do before and after training, on the same untouched rows, and what that is worth.
 
-Called by `slm.train` once training is done (so that the first step comes at once), and of use alone. The base is the
-tuned model with its adapter switched off, or a second load where all weights were trained. Nothing here is estimated:
-each number is counted over rows, and the card says how many and how they were chosen.
+Called by `slm.train` once training is done (so that the first step comes at once) and by `slm.scoring` for any model on
+any rows. The base is the tuned model with its adapter switched off, or a second load where all weights were trained.
+Nothing here is estimated: each number is counted over rows, and the card says how many and how they were chosen.
 """
 
 from __future__ import annotations
 
-import json
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import numpy as np
 
+from slm import baselines, overlap, samples
+from slm.answers import Scores, answer_tallies, score_answers
+from slm.baselines import Baseline
+from slm.comparison import against, compare, values
+from slm.data.examples import Example
 from slm.data.render import Rendered
-from slm.events import write_atomic
-from slm.generate import Sampling, generate
-from slm.methods import METHODS, Recipe
-from slm.metrics import Measured, Scores, Tally, answer_tallies, interval, intervals, score_answers, verdict
-from slm.spec import Adapter, Hyperparameters
+from slm.generate import generate
+from slm.labels import by_label, confusion, label_metrics
+from slm.methods import METHODS
+from slm.metrics import METRIC_NOTES, Metric, Rows, intervals
+from slm.overlap import Numbered
+from slm.passes import Passes, Progress, Report, choose
+from slm.spec import Method, Scoring
+from slm.verdict import verdict
 
-ANSWER_WORK = 6
-"""What answering one row costs, in rows scored for loss; only shapes the progress shown."""
-FEW_SHOT_CONTEXT = 4096
+TEXT_METHODS = frozenset({Method.SFT, Method.PRETRAIN, Method.MASK})
+"""Where plain text is learned, frequencies of words are the baseline."""
+_ROWS_PER_SIGN = 256
+"""Training rows compared between two signs of life."""
 
-Report = Callable[[str, int, int], None]
+Examples = Callable[[], Iterator[Numbered]]
 
 
 @dataclass(frozen=True)
-class _Passes:
-    """The rows that a scorecard looks at, and how they are answered."""
+class Subject:
+    """The model that is scored, and how to have it as it was before its training."""
 
-    scored: list[Rendered]
-    answered: list[Rendered]
-    available: int
-    sampling: Sampling
-    recipe: Recipe
+    model: Any
+    tokenizer: Any
+    method: Method
+    base: Callable[[], AbstractContextManager[Any]] | None = None
+    """The same model before training, ready to answer; None for one that is a base itself."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The rows that a model is judged by, and those it learned from, as far as they are known."""
+
+    held_out: Sequence[Rendered]
+    examples: Examples
+    """Their examples by line; more lines do no harm."""
+    learned: Callable[[], Iterator[Rendered]] | None = None
+    learned_examples: Examples | None = None
+
+
+@dataclass
+class _Examined:
+    """What one model made of the rows: metrics over the scored rows, metrics over the answered ones, its words."""
+
+    scored: dict[str, Metric]
+    answers: dict[str, Metric] = field(default_factory=dict)
+    outputs: list[str] | None = None
+    scores: Scores | None = None
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        return {**self.scored, **self.answers}
+
+    @property
+    def labels(self) -> list[str] | None:
+        """What it said to each scored row, where that is a label."""
+        return self.outputs if self.scores is None else None
 
 
 def scorecard(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rendered: Sequence[Rendered],
+    subject: Subject,
+    evidence: Evidence,
     *,
-    config: Hyperparameters,
-    adapter: Adapter,
-    base_loader: Callable[[], PreTrainedModel],
+    scoring: Scoring,
     report: Report,
     check: Callable[[], None],
     samples_path: Path,
-    shots: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """The evaluation part of a `finished` event, without curves; writes `samples_path` (JSON lines).
 
-    `shots` are (prompt, completion) pairs of the *training* data: the base is then also asked with them as examples,
-    which is the fair question whether training was needed. `report(phase, done, total)` is called at each batch and
-    decoded token, `check()` may raise to stop. Raises `ValueError` for no rows, `RunFailure` where a loss is NaN.
+    `report(phase, done, total)` is called at each batch and decoded token, `check()` may raise to stop. Raises
+    `ValueError` for no rows, `RunFailure` where a loss is NaN.
     """
-    passes = _choose(tokenizer, rendered, config)
+    passes = choose(subject.tokenizer, evidence.held_out, subject.method, scoring)
     if not passes.scored:
         raise ValueError("There are no held-out rows to score.")
-    few_shot = _few_shot_prompts(tokenizer, model, passes, shots)
-    progress = _Progress(report, check, passes, with_shots=few_shot is not None)
-    was_training = model.training
-    model.eval()
-    outputs: dict[str, list[str]] = {}
-    try:
-        tuned_measured, outputs["tuned"] = _examine(model, tokenizer, passes, progress)
-        with _base(model, adapter, base_loader) as base:
-            base_measured, outputs["base"] = _examine(base, tokenizer, passes, progress)
-            if few_shot is not None:
-                outputs["few_shot"] = generate(
-                    base, tokenizer, few_shot, sampling=passes.sampling, tick=progress.tick()
-                )
-    finally:
-        model.train(was_training)
-    expected = [row.expected or "" for row in passes.answered]
-    scores = {name: score_answers(expected, texts) for name, texts in outputs.items()}
-    tuned = tuned_measured.tallies | answer_tallies(scores["tuned"])
-    card = compare(base_measured.tallies | answer_tallies(scores["base"]), tuned, seed=config.seed)
-    card |= _provenance(passes, config.seed)
-    card["verdict"] = verdict(card, rows=len(passes.scored), answered=len(passes.answered))
-    if "few_shot" in scores:
-        shown = baseline(answer_tallies(scores["few_shot"]), tuned, seed=config.seed)
-        card["baselines"] = {"few_shot": {"examples": len(shots)} | shown}
-    _write_samples(samples_path, tokenizer, passes.answered, outputs, scores)
-    return card
+    return _Scorecard(subject, evidence, passes, scoring, report, check).card(samples_path)
 
 
-def compare(base: dict[str, Tally], tuned: dict[str, Tally], *, seed: int) -> dict[str, Any]:
-    """`metrics`, `base_metrics` and `intervals` (base, tuned, difference) of models scored on the same rows."""
-    return {
-        "metrics": {name: tally.value for name, tally in tuned.items()},
-        "base_metrics": {name: tally.value for name, tally in base.items()},
-        "intervals": {name: intervals(base[name], tuned[name], seed=seed) for name in tuned},
-    }
+class _Scorecard:
+    """One scorecard in the making."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        evidence: Evidence,
+        passes: Passes,
+        scoring: Scoring,
+        report: Report,
+        check: Callable[[], None],
+    ) -> None:
+        self._subject, self._evidence, self._passes, self._seed = subject, evidence, passes, scoring.seed
+        self._few_shot: tuple[list[list[int]], int] | None = self._few_shot_prompts()
+        self._progress = Progress(report, check, passes, models=2 if subject.base else 1, shots=bool(self._few_shot))
+        self._examples = self._examples_of_scored()
+
+    def card(self, samples_path: Path) -> dict[str, Any]:
+        models = self._examine_all()
+        tuned, base = models["tuned"], models.get("base")
+        card = compare(base.metrics if base else {}, tuned.metrics, seed=self._seed)
+        card |= self._provenance()
+        card |= _label_tables(self._passes.scored, models)
+        card["metric_notes"] = {name: METRIC_NOTES[name] for name in card["metrics"] if name in METRIC_NOTES}
+        card["baselines"] = {
+            name: against(other, tuned.metrics, seed=self._seed) for name, other in self._baselines(models).items()
+        }
+        card["overlap"] = self._overlap(tuned, base)
+        card["verdict"] = verdict(card, self._subject.method)
+        self._write_samples(samples_path, models)
+        return card
+
+    # -- the models
+
+    def _examine_all(self) -> dict[str, _Examined]:
+        """The tuned model, its base, and the base with examples in its prompt, as far as there are such."""
+        subject, found = self._subject, {}
+        was_training = subject.model.training
+        subject.model.eval()
+        try:
+            found["tuned"] = self._examine(subject.model)
+            if subject.base is not None:
+                with subject.base() as base:
+                    found["base"] = self._examine(base)
+                    if self._few_shot is not None:
+                        found["few_shot"] = self._answered(base, self._few_shot[0])
+        finally:
+            subject.model.train(was_training)
+        return found
+
+    def _examine(self, model: Any) -> _Examined:
+        measured = METHODS[self._subject.method].measure(model, self._passes.scored, scored=self._progress.scored)
+        metrics: dict[str, Metric] = dict(measured.tallies)
+        if measured.outputs is not None:
+            metrics |= label_metrics(_expected(self._passes.scored), measured.outputs)
+            return _Examined(metrics, outputs=measured.outputs)
+        if not self._passes.answered:
+            return _Examined(metrics)
+        answered = self._answered(model, [row.prompt_ids for row in self._passes.answered])
+        answered.scored = metrics
+        return answered
+
+    def _answered(self, model: Any, prompts: Sequence[Sequence[int]]) -> _Examined:
+        sampling, tick = self._passes.sampling, self._progress.tick()
+        outputs = generate(model, self._subject.tokenizer, prompts, sampling=sampling, tick=tick)
+        scores = score_answers(_expected(self._passes.answered), outputs)
+        return _Examined({}, dict(answer_tallies(scores)), outputs, scores)
+
+    def _few_shot_prompts(self) -> tuple[list[list[int]], int] | None:
+        """Prompts of the answered rows with training examples before them, and how many those are."""
+        if self._subject.base is None or self._evidence.learned_examples is None or not self._passes.answered:
+            return None
+        shown = baselines.shots(self._evidence.learned_examples())
+        context = getattr(self._subject.model.config.get_text_config(), "max_position_embeddings", None)
+        prompts = baselines.few_shot_prompts(
+            self._subject.tokenizer,
+            self._passes.answered,
+            shown,
+            context=context or baselines.FEW_SHOT_CONTEXT,
+            answer=self._passes.sampling.max_new_tokens,
+        )
+        return None if prompts is None else (prompts, len(shown))
+
+    # -- what they are compared with
+
+    def _baselines(self, models: Mapping[str, _Examined]) -> dict[str, Baseline]:
+        evidence, scored = self._evidence, self._passes.scored
+        if "few_shot" in models and self._few_shot is not None:
+            note = f"The base asked with {self._few_shot[1]} training examples before each question."
+            return {"few_shot": Baseline(models["few_shot"].metrics, note)}
+        if models["tuned"].labels is not None:
+            if evidence.learned_examples is None:
+                return {}
+            texts = [self._text(row) for row in scored]
+            return baselines.label_baselines(
+                evidence.learned_examples(), texts, _expected(scored), seed=self._seed, wait=self._progress.alive
+            )
+        if evidence.learned is None or self._subject.method not in TEXT_METHODS or self._passes.answered:
+            return {}
+        vocabulary = int(self._subject.model.config.get_text_config().vocab_size)
+        found = baselines.unigram(evidence.learned(), scored, vocabulary=vocabulary)
+        return {} if found is None else {"unigram": found}
+
+    def _overlap(self, tuned: _Examined, base: _Examined | None) -> dict[str, Any] | None:
+        """Rows that were learned from, and the metrics again without them; None where that is not known."""
+        if self._evidence.learned_examples is None:
+            return None
+        found = overlap.find(self._alive(self._evidence.learned_examples()), self._scored_first())
+        document = found.as_document() | {"metrics_without": None, "rows_without": None}
+        if not found.matches:
+            return document
+        scored = _without(self._passes.scored, found.lines)
+        answered = _without(self._passes.answered, found.lines)
+        tuned_left, base_left = (
+            _of_rows(model, scored, answered) if model is not None else {} for model in (tuned, base)
+        )
+        return document | {
+            "metrics_without": values(tuned_left),
+            "base_metrics_without": values(base_left),
+            "differences_without": {
+                name: intervals(base_left[name], metric, seed=self._seed)["difference"]
+                for name, metric in tuned_left.items()
+                if name in base_left
+            },
+            "rows_without": len(scored),
+            "rows_generated_without": len(answered),
+        }
+
+    def _scored_first(self) -> Iterator[Numbered]:
+        """Every held-out example, beginning with those that were scored, since `overlap` may not look at all."""
+        held_out = {row.line for row in self._evidence.held_out} - self._examples.keys()
+        rest = ((line, example) for line, example in self._evidence.examples() if line in held_out)
+        return chain(self._examples.items(), rest)
+
+    def _alive(self, examples: Iterator[Numbered]) -> Iterator[Numbered]:
+        for count, numbered in enumerate(examples):
+            if count % _ROWS_PER_SIGN == 0:
+                self._progress.alive()
+            yield numbered
+
+    # -- rows
+
+    def _examples_of_scored(self) -> dict[int, Example]:
+        lines = {row.line for row in self._passes.scored}
+        found = {line: example for line, example in self._alive(self._evidence.examples()) if line in lines}
+        return {line: found[line] for line in sorted(lines) if line in found}
+
+    def _text(self, row: Rendered) -> str:
+        example = self._examples.get(row.line)
+        return overlap.text_of(example) if example is not None else row.prompt or ""
+
+    def _provenance(self) -> dict[str, Any]:
+        """How many rows, how chosen, how long an answer could be."""
+        passes = self._passes
+        everything = len(passes.scored) == passes.available
+        return {
+            "method": self._subject.method.value,
+            "rows_scored": len(passes.scored),
+            "rows_generated": len(passes.answered),
+            "rows_available": passes.available,
+            "rows_chosen": "all" if everything else f"drawn at random with seed {self._seed}",
+            "max_new_tokens": passes.sampling.max_new_tokens,
+        }
+
+    def _write_samples(self, path: Path, models: Mapping[str, _Examined]) -> None:
+        """The answered rows where there are such, else all that were scored."""
+        answered = bool(self._passes.answered)
+        rows = self._passes.answered if answered else self._passes.scored
+        places = {id(row): at for at, row in enumerate(self._passes.scored)}
+        chosen = np.asarray([places[id(row)] for row in rows], dtype=np.int64)
+        columns = {
+            name: samples.Column(
+                model.outputs,
+                model.scores,
+                {metric: tally.of_rows(chosen) for metric, tally in model.scored.items()},
+            )
+            for name, model in models.items()
+        }
+        samples.write(path, self._subject.tokenizer, rows, self._examples, columns)
 
 
-def baseline(other: dict[str, Tally], tuned: dict[str, Tally], *, seed: int) -> dict[str, Any]:
-    """Another way to answer the same rows: its metrics, their intervals, and those of (tuned − it)."""
-    return {
-        "metrics": {name: tally.value for name, tally in other.items()},
-        "intervals": {name: interval(tally, seed=seed) for name, tally in other.items()},
-        "differences": {name: intervals(tally, tuned[name], seed=seed)["difference"] for name, tally in other.items()},
-    }
+def _expected(rows: Sequence[Rendered]) -> list[str]:
+    return [row.expected or "" for row in rows]
 
 
-def _choose(tokenizer: PreTrainedTokenizerBase, rendered: Sequence[Rendered], config: Hyperparameters) -> _Passes:
-    """Seeded samples where there are more rows than the caps allow; the answered rows are among the scored ones."""
-    generator = random.Random(config.seed)
-    scored = _sample(generator, [row for row in rendered if row.learned], config.eval_max_rows)
-    recipe = METHODS[config.method]
-    answerable = [row for row in scored if recipe.ANSWERS and row.expected is not None and row.prompt_ids]
-    answered = _sample(generator, answerable, config.generate_max_rows)
-    longest = max((len(tokenizer(row.expected)["input_ids"]) for row in answered), default=0)
-    # Half as long again as the longest expected answer: who has not stopped by then has not answered as asked.
-    limit = min(config.max_new_tokens, longest + max(8, longest // 2))
-    return _Passes(scored, answered, len(rendered), Sampling(max(1, limit)), recipe)
+def _label_tables(rows: Sequence[Rendered], models: Mapping[str, _Examined]) -> dict[str, Any]:
+    """`per_class` and `confusion` where the models gave labels; null else."""
+    outputs = {name: labels for name, model in models.items() if (labels := model.labels) is not None}
+    if not outputs:
+        return {"per_class": None, "confusion": None}
+    return {"per_class": by_label(_expected(rows), outputs), "confusion": confusion(_expected(rows), outputs)}
 
 
-def _sample(generator: random.Random, rows: list[Rendered], most: int) -> list[Rendered]:
-    if len(rows) <= most:
-        return rows
-    return [rows[index] for index in sorted(generator.sample(range(len(rows)), most))]
+def _without(rows: Sequence[Rendered], lines: frozenset[int]) -> Rows:
+    """Places of the rows that are not among these lines."""
+    return np.asarray([at for at, row in enumerate(rows) if row.line not in lines], dtype=np.int64)
 
 
-def _provenance(passes: _Passes, seed: int) -> dict[str, Any]:
-    """How many rows, how chosen, how long an answer could be."""
-    everything = len(passes.scored) == passes.available
-    return {
-        "rows_scored": len(passes.scored),
-        "rows_generated": len(passes.answered),
-        "rows_available": passes.available,
-        "rows_chosen": "all" if everything else f"drawn at random with seed {seed}",
-        "max_new_tokens": passes.sampling.max_new_tokens,
-    }
-
-
-class _Progress:
-    """Counts work over all passes, so that one bar runs from nothing to done; asks at each piece whether to go on."""
-
-    def __init__(self, report: Report, check: Callable[[], None], passes: _Passes, *, with_shots: bool) -> None:
-        answers = len(passes.answered) * ANSWER_WORK
-        self._report, self._check = report, check
-        self._total = 2 * (len(passes.scored) + answers) + (answers if with_shots else 0)
-        self._done = 0.0
-
-    def scored(self, rows: int) -> None:
-        self._done += rows
-        self._say()
-
-    def tick(self) -> Callable[[float, int], None]:
-        """A callback for one pass of answering; the next pass begins where this one should end."""
-        before = self._done
-
-        def tick(done: float, total: int) -> None:
-            self._done = before + done * ANSWER_WORK
-            self._say()
-
-        return tick
-
-    def _say(self) -> None:
-        self._check()
-        self._report("evaluating", min(self._total, round(self._done)), self._total)
-
-
-def _examine(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, passes: _Passes, progress: _Progress
-) -> tuple[Measured, list[str]]:
-    measured = passes.recipe.measure(model, passes.scored, scored=progress.scored)
-    prompts = [row.prompt_ids for row in passes.answered]
-    if not prompts:
-        return measured, []
-    return measured, generate(model, tokenizer, prompts, sampling=passes.sampling, tick=progress.tick())
-
-
-@contextmanager
-def _base(
-    model: PreTrainedModel, adapter: Adapter, base_loader: Callable[[], PreTrainedModel]
-) -> Iterator[PreTrainedModel]:
-    """The model as it was before training, ready to answer."""
-    if adapter is not Adapter.FULL:
-        with model.disable_adapter():
-            yield model
-    else:
-        base = base_loader()
-        base.eval()
-        yield base.to(model.device)
-
-
-_PLACE = "§PLACE§"
-
-
-def _frame(tokenizer: PreTrainedTokenizerBase, earlier: Sequence[tuple[str, str]] = ()) -> tuple[list[int], list[int]]:
-    """Token ids that the chat template puts before and after one user's question that follows `earlier` turns."""
-    turns = [{"role": role, "content": content} for role, content in (*earlier, ("user", _PLACE))]
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    head, _, tail = text.rpartition(_PLACE)
-    return tuple(list(tokenizer(part, add_special_tokens=False)["input_ids"]) for part in (head, tail))  # type: ignore[return-value]
-
-
-def _few_shot_prompts(
-    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, passes: _Passes, shots: Sequence[tuple[str, str]]
-) -> list[list[int]] | None:
-    """Each answered row's prompt with the shots before it, as earlier turns of the same conversation.
-
-    None (no such baseline) without shots, answers or a chat template, where a row has a system prompt of its own, and
-    where the longest prompt would not fit the model's context.
-    """
-    if not shots or not passes.answered or not getattr(tokenizer, "chat_template", None):
-        return None
-    head, tail = _frame(tokenizer)
-    earlier = [turn for prompt, answer in shots for turn in (("user", prompt), ("assistant", answer))]
-    lead, end = _frame(tokenizer, earlier)
-    if end != tail or any(row.prompt_ids[: len(head)] != head for row in passes.answered):
-        return None
-    prompts = [lead + row.prompt_ids[len(head) :] for row in passes.answered]
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or FEW_SHOT_CONTEXT
-    longest = max(map(len, prompts)) + passes.sampling.max_new_tokens
-    return prompts if longest <= min(context, FEW_SHOT_CONTEXT) else None
-
-
-def _question(tokenizer: PreTrainedTokenizerBase, row: Rendered) -> str:
-    """What was asked, as text: without the template's frame where the row is one plain question."""
-    ids = row.prompt_ids
-    if getattr(tokenizer, "chat_template", None):
-        head, tail = _frame(tokenizer)
-        if ids[: len(head)] == head and ids[len(ids) - len(tail) :] == tail:
-            ids = ids[len(head) : len(ids) - len(tail)]
-    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
-
-
-def _write_samples(
-    path: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: list[Rendered],
-    outputs: dict[str, list[str]],
-    scores: dict[str, Scores],
-) -> None:
-    """One line per answered row: its line in the data, prompt, expected answer, what each model said, its scores."""
-    lines = []
-    for index, row in enumerate(rows):
-        sample: dict[str, Any] = {"row": row.line, "prompt": _question(tokenizer, row), "expected": row.expected}
-        sample |= {f"{name}_output": texts[index] for name, texts in outputs.items()}
-        sample["scores"] = {name: each[index] for name, each in scores.items()}
-        lines.append(json.dumps(sample, ensure_ascii=False, allow_nan=False))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, "".join(f"{line}\n" for line in lines).encode())
+def _of_rows(model: _Examined, scored: Rows, answered: Rows) -> dict[str, Metric]:
+    """The metrics again over some rows; none where no row is left."""
+    left = {name: metric.of_rows(scored) for name, metric in model.scored.items()} if len(scored) else {}
+    if len(answered):
+        left |= {name: metric.of_rows(answered) for name, metric in model.answers.items()}
+    return left

@@ -1,19 +1,16 @@
-"""What a score is and how far it can be trusted: definitions, intervals and the sentence that sums them up.
+"""What a score is and how far it can be trusted: ratios over rows, intervals by resampling rows, differences in pairs.
 
-Pure functions over numbers and text; no model, no file. Every metric is a ratio of sums over rows (`Tally`), so that
-resampling rows gives its interval, and base and tuned, scored on the same rows, are compared pair by pair.
+Pure functions over numbers; no model, no file, no text (`slm.answers` scores texts, `slm.verdict` sums up). Every
+metric can be computed again from any selection of its rows, so that resampling rows gives its interval, dropping rows
+shows what they did, and base and tuned, scored on the same rows, are compared pair by pair.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
-import string
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +25,60 @@ FEWEST_ROWS = 10
 
 LOWER_IS_BETTER = frozenset({"loss", "perplexity"})
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 Interval = list[float]
-Scores = list[dict[str, float]]
-"""For each answered row, its scores by name."""
+
+METRIC_NOTES = {
+    "loss": "Mean negative log-likelihood in nats: per learned token, or per row where a row is one decision.",
+    "perplexity": "e to the loss: among how many equally likely tokens the model hesitates.",
+    "token_accuracy": "Share of learned tokens that the model ranks first, given the true text before them.",
+    "exact_match": "Share of answers equal to the expected text, letter by letter, but for blanks around it.",
+    "token_f1": "Overlap of words with the expected text as SQuAD defines it; mean over rows.",
+    "f1": "Of answers the same as token_f1; of labels macro F1, the plain mean over labels.",
+    "rouge_l": "ROUGE-L: F1 of the longest common subsequence of words, without stemming; mean over rows.",
+    "chrf": "chrF (character 6-grams, β = 2) of each row, from 0 to 1; mean over rows, not a corpus score.",
+    "json_valid": "Share of answers that are one JSON object and nothing else.",
+    "json_record_accuracy": "Share of answers whose JSON object is exactly the expected one.",
+    "json_field_accuracy": "Share of expected JSON fields that are there with the expected value.",
+    "numeric_closeness": "1 − |answer − expected| / |expected|, at least 0; an answer that is no number counts 0.",
+    "accuracy": "Share of rows that got the true label.",
+    "preference_accuracy": "Share of pairs in which the chosen answer gets the higher reward.",
+    "reward_margin": "Mean reward of the chosen answer above that of the rejected one.",
+}
+"""What each metric means, in a sentence."""
+
+
+class Metric(Protocol):
+    """A number over rows that can be computed again from any selection of them."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it is the mean of `hits`."""
+        ...
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether every row is wholly right, or every row wholly wrong: a bootstrap would see a single point."""
+        ...
+
+    @property
+    def hits(self) -> Floats:
+        """1 for each row that is right, 0 for one that is wrong; only asked of rates and flat metrics."""
+        ...
+
+    def resampled(self, picks: Rows) -> Floats:
+        """The metric of each resample; `picks` has one resample a line."""
+        ...
+
+    def of_rows(self, chosen: Rows) -> Metric:
+        """The same metric over some of the rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,26 +96,88 @@ class Tally:
         return cls(np.asarray(top, dtype=np.float64), weights, exponential)
 
     @property
+    def rows(self) -> int:
+        return len(self.top)
+
+    @property
     def value(self) -> float:
         return float(self._ratio(self.top.sum(keepdims=True), self.bottom.sum(keepdims=True))[0])
 
     @property
     def is_rate(self) -> bool:
-        """Whether every row is a plain yes or no."""
         return not self.exponential and bool(np.all(self.bottom == 1) and np.all((self.top == 0) | (self.top == 1)))
 
     @property
     def is_flat(self) -> bool:
-        """Whether every row is wholly right, or every row wholly wrong: a bootstrap would see a single point."""
         return not self.exponential and bool(np.all(self.top == 0) or np.all(self.top == self.bottom))
 
-    def resampled(self, picks: NDArray[np.int64]) -> Floats:
-        """The metric of each resample; `picks` has one resample a line."""
+    @property
+    def hits(self) -> Floats:
+        return np.minimum(self.top, 1.0)
+
+    def resampled(self, picks: Rows) -> Floats:
         return self._ratio(self.top[picks].sum(axis=1), self.bottom[picks].sum(axis=1))
+
+    def of_rows(self, chosen: Rows) -> Tally:
+        return Tally(self.top[chosen], self.bottom[chosen], self.exponential)
 
     def _ratio(self, top: Floats, bottom: Floats) -> Floats:
         ratio = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
         return np.exp(np.minimum(ratio, _LARGEST_EXPONENT)) if self.exponential else ratio
+
+
+@dataclass(frozen=True)
+class MacroF1:
+    """The mean over labels of each label's F1; labels that neither occur nor are given in the rows do not count.
+
+    No ratio of sums, so every resample counts its labels anew. `truth` and `given` number the labels from 0.
+    """
+
+    truth: Rows
+    given: Rows
+
+    @classmethod
+    def of(cls, truth: Sequence[str], given: Sequence[str]) -> MacroF1:
+        numbers = {label: number for number, label in enumerate(sorted({*truth, *given}))}
+        first, second = ([numbers[label] for label in labels] for labels in (truth, given))
+        return cls(np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64))
+
+    @property
+    def rows(self) -> int:
+        return len(self.truth)
+
+    @property
+    def value(self) -> float:
+        return float(self.resampled(np.arange(self.rows)[None, :])[0])
+
+    @property
+    def is_rate(self) -> bool:
+        return False
+
+    @property
+    def is_flat(self) -> bool:
+        return bool(np.all(self.truth == self.given) or not np.any(self.truth == self.given))
+
+    @property
+    def hits(self) -> Floats:
+        return np.asarray(self.truth == self.given, dtype=np.float64)
+
+    def resampled(self, picks: Rows) -> Floats:
+        labels = int(max(self.truth.max(), self.given.max())) + 1
+        offsets = np.arange(len(picks))[:, None] * labels
+
+        def count(which: Rows, weights: Floats | None = None) -> Floats:
+            chosen = weights[picks].ravel() if weights is not None else None
+            found = np.bincount((offsets + which[picks]).ravel(), weights=chosen, minlength=len(picks) * labels)
+            counts: Floats = found.reshape(len(picks), labels).astype(np.float64)
+            return counts
+
+        right, seen = count(self.truth, self.hits), count(self.truth) + count(self.given)
+        each = np.divide(2 * right, seen, out=np.zeros_like(right), where=seen > 0)
+        return np.asarray(each.sum(axis=1) / (seen > 0).sum(axis=1), dtype=np.float64)
+
+    def of_rows(self, chosen: Rows) -> MacroF1:
+        return MacroF1(self.truth[chosen], self.given[chosen])
 
 
 @dataclass(frozen=True)
@@ -79,20 +189,20 @@ class Measured:
     """What the model said to each row, where the method itself decides it (a label)."""
 
 
-def intervals(base: Tally, tuned: Tally, *, seed: int) -> dict[str, Interval]:
+def intervals(base: Metric, tuned: Metric, *, seed: int) -> dict[str, Interval]:
     """95 % intervals of base, tuned and their difference (tuned − base), paired by row.
 
     Rates of yes or no use Wilson's score interval and Newcombe's for paired differences (Statistics in Medicine 17,
-    1998, method 10): a bootstrap would call 0 of 60 certain. All others: percentile bootstrap over rows, seeded;
-    where one of the two has every row right or every row wrong, Wilson's over rows stands in for its own.
+    1998, method 10): a bootstrap would call 0 of 60 certain. All others: percentile bootstrap over rows, seeded; where
+    one has every row right or every row wrong, Wilson's over rows stands in for its own (and Newcombe's, where both).
     """
-    if base.is_rate and tuned.is_rate:
+    if (base.is_rate and tuned.is_rate) or (base.is_flat and tuned.is_flat):
         return {
-            "base": wilson(base.top),
-            "tuned": wilson(tuned.top),
-            "difference": newcombe_paired(base.top, tuned.top),
+            "base": wilson(base.hits),
+            "tuned": wilson(tuned.hits),
+            "difference": newcombe_paired(base.hits, tuned.hits),
         }
-    rows, generator = len(base.top), np.random.default_rng(seed)
+    rows, generator = base.rows, np.random.default_rng(seed)
     kept: dict[str, list[Floats]] = {"base": [], "tuned": [], "difference": []}
     block = max(1, _BLOCK // max(rows, 1))
     for start in range(0, RESAMPLES, block):
@@ -102,15 +212,15 @@ def intervals(base: Tally, tuned: Tally, *, seed: int) -> dict[str, Interval]:
         kept["tuned"].append(second)
         kept["difference"].append(second - first)
     found = {name: _percentiles(np.concatenate(parts)) for name, parts in kept.items()}
-    for name, tally in (("base", base), ("tuned", tuned)):
-        if tally.is_flat:
-            found[name] = wilson(np.minimum(tally.top, 1.0))
+    for name, metric in (("base", base), ("tuned", tuned)):
+        if metric.is_flat:
+            found[name] = wilson(metric.hits)
     return found
 
 
-def interval(tally: Tally, *, seed: int) -> Interval:
+def interval(metric: Metric, *, seed: int) -> Interval:
     """The 95 % interval of one metric by itself."""
-    return intervals(tally, tally, seed=seed)["base"]
+    return intervals(metric, metric, seed=seed)["base"]
 
 
 def _percentiles(values: Floats) -> Interval:
@@ -147,134 +257,3 @@ def newcombe_paired(first: Floats, second: Floats) -> Interval:
     low = difference - reach(mean2 - low2, high1 - mean1)
     high = difference + reach(high2 - mean2, mean1 - low1)
     return [max(-1.0, low), min(1.0, high)]
-
-
-def exact_match(expected: str, output: str) -> float:
-    """1 where the answer is the expected text, letter by letter, but for blanks around it."""
-    return float(expected.strip() == output.strip())
-
-
-def token_f1(expected: str, output: str) -> float:
-    """Overlap of words, as SQuAD's evaluation script defines it (Rajpurkar et al. 2016): lower case, without
-    punctuation and articles; harmonic mean of precision and recall. Two texts without words are equal."""
-    wanted, given = _words(expected), _words(output)
-    if not wanted or not given:
-        return float(wanted == given)
-    common = (Counter(wanted) & Counter(given)).total()
-    return 2 * common / (len(wanted) + len(given))
-
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def _words(text: str) -> list[str]:
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
-
-
-@dataclass(frozen=True)
-class JsonScore:
-    """How one answer compares to the expected JSON object. `fields_right` of `fields` have the expected value."""
-
-    valid: float
-    fields_right: float
-    fields: float
-    record: float
-
-
-def json_object(text: str) -> dict[str, Any] | None:
-    """The whole text as one JSON object, or None. Strict: no NaN, nothing before or after, no code fence."""
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
-
-
-def json_score(expected: Mapping[str, Any], output: str) -> JsonScore:
-    """An answer that is no JSON object has no field right; a record is right when nothing is missing or added."""
-    given = json_object(output)
-    if given is None:
-        return JsonScore(0.0, 0.0, float(len(expected)), 0.0)
-    right = sum(key in given and _canonical(given[key]) == _canonical(value) for key, value in expected.items())
-    record = right == len(expected) and len(given) == len(expected)
-    return JsonScore(1.0, float(right), float(len(expected)), float(record))
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def score_answers(expected: Sequence[str], outputs: Sequence[str]) -> Scores:
-    """Each row's scores; the JSON ones only where *every* expected answer is a JSON object with fields."""
-    objects = [json_object(text) for text in expected]
-    as_json = bool(objects) and all(objects)
-    scores = []
-    for wanted, record, given in zip(expected, objects, outputs, strict=True):
-        row = {"exact_match": exact_match(wanted, given), "token_f1": token_f1(wanted, given)}
-        if as_json and record:
-            found = json_score(record, given)
-            row |= {"json_valid": found.valid, "json_record": found.record}
-            row |= {"json_fields_right": found.fields_right, "json_fields": found.fields}
-        scores.append(row)
-    return scores
-
-
-def answer_tallies(scores: Scores) -> dict[str, Tally]:
-    """Metrics of generated answers; `f1` repeats `token_f1` under the name that clients look for.
-
-    There is no `accuracy`: `exact_match` and `token_accuracy` are both accuracies of something, and say of what.
-    """
-    if not scores:
-        return {}
-    mean = {"exact_match": "exact_match", "token_f1": "token_f1", "f1": "token_f1"}
-    as_json = "json_valid" in scores[0]
-    if as_json:
-        mean |= {"json_valid": "json_valid", "json_record_accuracy": "json_record"}
-    tallies = {name: Tally.of([row[key] for row in scores]) for name, key in mean.items()}
-    if as_json:
-        right, fields = [row["json_fields_right"] for row in scores], [row["json_fields"] for row in scores]
-        tallies["json_field_accuracy"] = Tally.of(right, fields)
-    return tallies
-
-
-_HEADLINES = (
-    ("json_field_accuracy", "JSON fields right"),
-    ("token_f1", "token F1"),
-)
-
-
-def judge(metric: str, difference: Interval) -> str:
-    """`better`, `worse`, or `unclear` where the interval of the difference (tuned − base) holds zero."""
-    low, high = difference
-    if low <= 0 <= high:
-        return "unclear"
-    return "better" if (low > 0) != (metric in LOWER_IS_BETTER) else "worse"
-
-
-def verdict(card: Mapping[str, Any], *, rows: int, answered: int) -> str:
-    """One or two sentences on a scorecard: the loss over `rows`, then the task's own score over the `answered` ones.
-
-    Says "better" only where the 95 % interval of the difference excludes zero and at least ten rows were scored.
-    """
-    sentences = [_sentence("loss", "loss", card, rows)]
-    headline = next(((metric, words) for metric, words in _HEADLINES if metric in card["metrics"]), None)
-    if headline is not None:
-        sentences.append(_sentence(*headline, card, answered))
-    return " ".join(sentences)
-
-
-def _sentence(metric: str, words: str, card: Mapping[str, Any], rows: int) -> str:
-    difference = card["intervals"][metric]["difference"]
-    change = f"{words} {card['base_metrics'][metric]:.3f} → {card['metrics'][metric]:.3f} on {rows} held-out rows"
-    if rows < FEWEST_ROWS:
-        return f"Too few rows to judge: {change}."
-    by = f"95 % interval of the difference {difference[0]:+.3f} to {difference[1]:+.3f}"
-    judged = judge(metric, difference)
-    if judged == "unclear":
-        return f"No clear difference: {change} ({by}, which holds zero)."
-    return f"The tuned model is {judged}: {change} ({by})."

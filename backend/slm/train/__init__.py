@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,21 +21,18 @@ import transformers
 
 from slm import adapters, checkpoints
 from slm.checkpoints import Checkpoint
-from slm.data.render import Rendered
 from slm.errors import Cancelled, Interrupted, RunFailure
-from slm.evaluate import scorecard
+from slm.evaluate import Subject, scorecard
 from slm.events import EventLog, Stop, cancel_requested
 from slm.methods import METHODS, Recipe
-from slm.spec import ModelRef, TrainSpec, steps_per_epoch
+from slm.spec import Adapter, ModelRef, TrainSpec, steps_per_epoch
+from slm.train import evidence, outcome, rows
 from slm.train import machine as machines
-from slm.train import outcome, rows
 from slm.train.loop import Loop
 from slm.train.machine import Machine
 from slm.train.progress import Progress, Usage, total_steps
 
 CHECKPOINTS = "checkpoints"
-_SHOTS = 4
-"""Training examples shown to the untrained base, for a fair comparison."""
 
 
 def train(spec: TrainSpec, directory: Path, log: EventLog, stop: Stop | None = None) -> None:
@@ -223,27 +221,28 @@ class _Training:
         }
         if prepared.held_out:
             card = scorecard(
-                loop.model,
-                tokenizer,
-                prepared.held_out,
-                config=self.config,
-                adapter=self.config.adapter,
-                base_loader=lambda: self._base(loop),
+                Subject(loop.model, tokenizer, self.config.method, lambda: self._base(loop)),
+                evidence.of(self.spec, prepared, self.directory),
+                scoring=evidence.scoring(self.config),
                 report=lambda phase, done, total: self.log.beat(phase, done=done, total=total),
                 check=self.stop.check,
                 samples_path=working / outcome.SAMPLES,
-                shots=_shots(prepared.train),
             )
-        self.usage.note(loop.progress)
         statistics = outcome.training_statistics(
             loop.progress, total_steps=loop.total_steps, prepared=prepared.as_fields()
         )
         return {**card, "loss_curve": outcome.loss_curve(loop.progress), "training_statistics": statistics}
 
-    def _base(self, loop: Loop) -> Any:
-        """The untrained model once more, where training changed its own weights."""
+    @contextmanager
+    def _base(self, loop: Loop) -> Iterator[Any]:
+        """The model as it was before training: without its adapter, or loaded once more where all weights learned."""
+        if self.config.adapter is not Adapter.FULL:
+            with loop.model.disable_adapter():
+                yield loop.model
+            return
         base = checkpoints.load_base(self.spec.model, self.directory, model_class=self.recipe.MODEL_CLASS)
-        return base.to(loop.args.device)
+        base.eval()
+        yield base.to(loop.args.device)
 
     def _finish(self, loop: Loop, tokenizer: Any, evaluation: dict[str, Any]) -> None:
         self.log.append("phase", phase="saving")
@@ -267,12 +266,6 @@ class _Training:
             self.log.beat(phase, done=done, total=total)
 
         return beat
-
-
-def _shots(train: list[Rendered]) -> list[tuple[str, str]]:
-    """The shortest way to show the task: a few training rows as (question, answer)."""
-    pairs = [(row.prompt, row.expected) for row in train]
-    return [(prompt, expected) for prompt, expected in pairs if prompt is not None and expected is not None][:_SHOTS]
 
 
 def _absolute(spec: TrainSpec, directory: Path) -> TrainSpec:

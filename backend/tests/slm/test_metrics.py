@@ -1,4 +1,4 @@
-"""Scores by definition, intervals against published and simulated truth, and a verdict that cannot flatter."""
+"""Ratios over rows, macro F1, and intervals against published and simulated truth."""
 
 from __future__ import annotations
 
@@ -8,71 +8,7 @@ import numpy as np
 import pytest
 
 from slm import metrics
-from slm.metrics import Tally
-
-
-@pytest.mark.parametrize(
-    ("expected", "output", "score"),
-    [
-        ("The cat sat.", "cat sat", 1.0),  # articles, case and punctuation do not count
-        ("a red cat", "a blue cat", 0.5),
-        ("red cat", "red cat red cat", 2 / 3),  # repeated words are matched once each
-        ("cat", "dog", 0.0),
-        ("", "", 1.0),
-        ("cat", "", 0.0),
-        ("the", "a", 1.0),  # both are without words
-    ],
-)
-def test_token_f1_is_squads(expected: str, output: str, score: float) -> None:
-    assert metrics.token_f1(expected, output) == pytest.approx(score)
-
-
-def test_exact_match_forgives_only_blanks_around() -> None:
-    assert metrics.exact_match("Yes.", " Yes.\n") == 1.0
-    assert metrics.exact_match("Yes.", "yes.") == 0.0
-    assert metrics.exact_match("a b", "a  b") == 0.0
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[1]", '"text"', "null", '{"a": NaN}', '{"a": Infinity}', '{"a": 1} and more', '```json\n{"a": 1}\n```',
-     "[" * 100_000, '{"a":' * 100_000],
-)  # fmt: skip
-def test_only_a_whole_object_is_json(text: str) -> None:
-    assert metrics.json_object(text) is None
-
-
-def test_json_fields_and_records() -> None:
-    wanted = {"name": "Ann", "age": 3, "ok": True}
-
-    def score(output: str) -> tuple[float, float, float, float]:
-        found = metrics.json_score(wanted, output)
-        return found.valid, found.fields_right, found.fields, found.record
-
-    assert score('{"age": 3, "ok": true, "name": "Ann"}') == (1, 3, 3, 1)  # order is free
-    assert score('{"name": "Ann", "age": "3", "ok": true}') == (1, 2, 3, 0)  # a number is not a text
-    assert score('{"name": "Ann", "age": 3, "ok": 1}') == (1, 2, 3, 0)  # nor is 1 true
-    assert score('{"name": "Ann"}') == (1, 1, 3, 0)
-    assert score('{"name": "Ann", "age": 3, "ok": true, "more": 1}') == (1, 3, 3, 0)  # nothing may be added
-    assert score("Ann") == (0, 0, 3, 0)
-    assert metrics.json_score({"a": {"b": [1, {"c": 2}]}}, '{"a": {"b": [1, {"c": 2}]}}').record == 1
-
-
-def test_json_scores_need_every_expected_answer_to_be_an_object() -> None:
-    scores = metrics.score_answers(['{"a": 1}', "plain"], ['{"a": 1}', "plain"])
-    assert all("json_valid" not in row for row in scores)
-    assert all("json_valid" not in row for row in metrics.score_answers(["{}"], ["{}"]))  # no field to be right about
-    assert metrics.answer_tallies([]) == {}
-
-
-def test_field_accuracy_weighs_fields_not_rows() -> None:
-    scores = metrics.score_answers(['{"a": 1}', '{"a": 1, "b": 2, "c": 3}'], ['{"a": 1}', '{"a": 9, "b": 9, "c": 9}'])
-    values = {name: tally.value for name, tally in metrics.answer_tallies(scores).items()}
-    assert values["json_field_accuracy"] == 0.25
-    assert values["json_record_accuracy"] == 0.5
-    assert values["json_valid"] == 1.0
-    assert values["f1"] == values["token_f1"]
-    assert "accuracy" not in values
+from slm.metrics import MacroF1, Tally
 
 
 def test_tally_is_weighted_and_perplexity_is_its_exponential() -> None:
@@ -155,50 +91,58 @@ def test_many_rows_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     assert metrics.intervals(base, tuned, seed=5) == whole
 
 
-@pytest.mark.parametrize(
-    ("metric", "difference", "judged"),
-    [
-        ("loss", [-0.5, -0.1], "better"),
-        ("loss", [0.1, 0.5], "worse"),
-        ("perplexity", [-3.0, -1.0], "better"),
-        ("token_f1", [0.1, 0.2], "better"),
-        ("token_f1", [-0.2, -0.1], "worse"),
-        ("token_f1", [-0.1, 0.2], "unclear"),
-        ("loss", [-0.1, 0.0], "unclear"),
-        ("loss", [0.0, 0.0], "unclear"),
-    ],
-)
-def test_judging(metric: str, difference: list[float], judged: str) -> None:
-    assert metrics.judge(metric, difference) == judged
-
-
-def _card(loss: list[float], fields: list[float]) -> dict[str, object]:
-    return {
-        "metrics": {"loss": 1.0, "token_f1": 0.5, "json_field_accuracy": 0.5},
-        "base_metrics": {"loss": 1.2, "token_f1": 0.4, "json_field_accuracy": 0.4},
-        "intervals": {"loss": {"difference": loss}, "json_field_accuracy": {"difference": fields},
-                      "token_f1": {"difference": [9.0, 9.0]}},
-    }  # fmt: skip
-
-
-def test_the_verdict_never_says_better_where_the_interval_holds_zero() -> None:
-    said = metrics.verdict(_card([-0.5, 0.1], [-0.1, 0.3]), rows=60, answered=60)
-    assert "better" not in said
-    assert said.count("No clear difference") == 2
-    assert "JSON fields right 0.400 → 0.500 on 60 held-out rows" in said
-
-
-def test_the_verdict_judges_loss_and_task_apart() -> None:
-    said = metrics.verdict(_card([-0.5, -0.1], [-0.3, -0.1]), rows=200, answered=60)
-    assert "better: loss 1.200 → 1.000 on 200 held-out rows" in said
-    assert "worse: JSON fields right" in said
-
-
-def test_the_verdict_refuses_to_judge_few_rows() -> None:
-    said = metrics.verdict(_card([-0.5, -0.1], [0.1, 0.3]), rows=9, answered=3)
-    assert "better" not in said
-    assert said.count("Too few rows to judge") == 2
-
-
 def _hits(yes: int, rows: int) -> metrics.Floats:
     return np.array([1.0] * yes + [0.0] * (rows - yes))
+
+
+def test_macro_f1_is_scikit_learns() -> None:
+    from sklearn.metrics import f1_score
+
+    dice = np.random.default_rng(5)
+    for labels in (2, 3, 7):
+        truth = [str(number) for number in dice.integers(0, labels, 50)]
+        given = [str(number) for number in dice.integers(0, labels + 1, 50)]  # one label is nobody's
+        expected = f1_score(truth, given, average="macro", zero_division=0)
+        assert MacroF1.of(truth, given).value == pytest.approx(expected)
+
+
+def test_macro_f1_is_counted_anew_for_each_resample() -> None:
+    from sklearn.metrics import f1_score
+
+    truth, given = list("aabbbccccd"), list("abbbacccdd")
+    picks = np.random.default_rng(1).integers(0, 10, size=(40, 10))
+    found = MacroF1.of(truth, given).resampled(picks)
+    for line, value in zip(picks, found, strict=True):
+        expected = f1_score([truth[at] for at in line], [given[at] for at in line], average="macro", zero_division=0)
+        assert value == pytest.approx(expected)
+
+
+def test_macro_f1_of_some_rows() -> None:
+    metric = MacroF1.of(list("aabb"), list("abbb"))
+    assert metric.of_rows(np.array([0, 2, 3])).value == 1.0
+    assert metric.rows == 4
+    assert not metric.is_rate
+
+
+def test_macro_f1_intervals_are_paired_and_never_certain() -> None:
+    truth = list("ab") * 30
+    right, wrong = MacroF1.of(truth, truth), MacroF1.of(truth, list("ba") * 30)
+    found = metrics.intervals(wrong, right, seed=1)
+    assert found["base"][1] > 0.03
+    assert found["tuned"][0] < 0.97
+    assert 0.88 < found["difference"][0] < 1
+    half = MacroF1.of(truth, list("aa") * 30)
+    low, high = metrics.intervals(half, half, seed=1)["difference"]
+    assert (low, high) == (0.0, 0.0)  # the very same answers
+    assert metrics.intervals(half, half, seed=1) == metrics.intervals(half, half, seed=1)
+
+
+def test_a_metric_of_some_rows_is_that_of_those_rows_alone() -> None:
+    whole = Tally.of([1.0, 5.0, 9.0], [1.0, 2.0, 3.0], exponential=True)
+    assert whole.of_rows(np.array([0, 2])).value == Tally.of([1.0, 9.0], [1.0, 3.0], exponential=True).value
+    assert whole.of_rows(np.array([2])).rows == 1
+
+
+def test_each_metric_has_a_sentence_that_says_what_it_is() -> None:
+    assert all(note.endswith(".") and len(note) > 30 for note in metrics.METRIC_NOTES.values())
+    assert set(metrics.METRIC_NOTES) >= metrics.LOWER_IS_BETTER

@@ -47,7 +47,7 @@ elif moment == "validation":  # in the evaluation that belongs to the second epo
     scores = loop.Loop._validation_loss
     loop.Loop._validation_loss = lambda self: die() if self.progress.step == 20 else scores(self)
 elif moment == "scorecard":  # all steps are learned
-    evaluate._examine = die
+    evaluate._Scorecard._examine = die
 sys.exit(run.main(directory))
 """
 MOMENTS = ("epoch", "accumulation", "save", "validation", "scorecard")
