@@ -12,6 +12,17 @@ EVERY = 2.0
 """Seconds between two looks."""
 
 
+def part(draw: Callable[[], None]) -> None:
+    """Draw a part that widgets inside it redraw alone; a refusal there is its own sentence, not the page's end."""
+
+    @st.fragment
+    def guarded_part() -> None:
+        with guarded():
+            draw()
+
+    guarded_part()
+
+
 def watch(draw: Callable[[], bool], *, active: bool, every: float = EVERY) -> None:
     """Draw a part now and, while `active`, every few seconds again.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -92,10 +92,41 @@ def remember(**state: str | None) -> None:
             del st.query_params[name]
 
 
+def pick(
+    label: str, options: Mapping[str, str], *, name: str, optional: bool = False, hint: str | None = None
+) -> str | None:
+    """A select box over ids that shows names, whose choice stands in the address under `name`.
+
+    A link to this page wins over what was chosen before it. With `optional` nothing may be chosen.
+    """
+    key, seen = f"pick_{name}", f"_seen_{name}"
+    asked = param(name)
+    if st.session_state.get(seen) != asked:
+        st.session_state[seen] = asked
+        st.session_state.pop(key, None)
+    identities = [*options]
+    index = identities.index(asked) if asked in options else None if optional else 0
+    chosen = st.selectbox(
+        label, identities, index=index, format_func=lambda identity: options[identity], key=key, help=hint,
+        placeholder="Choose one",
+    )  # fmt: skip
+    if chosen != asked:
+        st.session_state[seen] = chosen or ""
+        remember(**{name: chosen})
+    return chosen
+
+
 def dress() -> None:
     """The style sheet, the icon, the frame around every page. Called once in each run of the script."""
     st.set_page_config(
         page_title="SLM Workbench", page_icon=str(HERE / "assets" / "icon.png"), layout="wide", menu_items={}
     )
     st.html(HERE / "assets" / "style.css")
+    colours = {"--wb-primary": "primaryColor", "--wb-on-primary": "backgroundColor"}
+    st.html(f"<style>:root {{ {'; '.join(f'{name}: {_option(key)}' for name, key in colours.items())} }}</style>")
     st.logo(HERE / "assets" / "icon.png", size="large")
+
+
+def _option(name: str) -> str:
+    """A colour of the theme that the visitor looks at."""
+    return str(st.get_option(f"theme.{'dark' if st.context.theme.type == 'dark' else 'light'}.{name}"))

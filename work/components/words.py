@@ -32,6 +32,11 @@ def size(number: float | None) -> str:
     return f"{value:.0f} {_SIZES[unit]}" if unit == 0 or value >= 99.95 else f"{value:.1f} {_SIZES[unit]}"
 
 
+def memory(number: float | None) -> str:
+    """Bytes in binary units, as memory is sold."""
+    return UNKNOWN if number is None else f"{number / 2**30:.{1 if number < 100 * 2**30 else 0}f} GiB"
+
+
 def parameters(number: int | None) -> str:
     """`135 M`, `1.1 B`."""
     if not number:
