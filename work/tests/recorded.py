@@ -59,6 +59,43 @@ def row(line: int = 2, **changes: Any) -> Json:
     }
 
 
+def piece(text: str, identity: int = 1, *, learned: bool = False) -> Json:
+    return {"text": text, "id": identity, "learned": learned}
+
+
+def tokenized(line: int = 2, **changes: Any) -> Json:
+    """An example of a preview."""
+    return {
+        "line": line,
+        "pieces": [piece("Question", 7), piece("?\n", 8), piece("Answer", 9, learned=True)],
+        "cut": [],
+        "cut_tokens": 0,
+        "tokens": 3,
+        "learned_tokens": 1,
+        "truncated": False,
+        "dropped": None,
+        "label": None,
+        "side": None,
+        **changes,
+    }
+
+
+def preview(**changes: Any) -> Json:
+    buckets = [{"from": 1, "to": 64, "count": 100}, {"from": 65, "to": 128, "count": 140}]
+    return {
+        "method": "sft",
+        "max_length": 256,
+        "base_model_id": "m1",
+        "counts": {"examples": 240, "tokens": 20_000, "learned_tokens": 5_000, "truncated": 0, "dropped": 0},
+        "lengths": {"p50": 70, "p95": 120, "max": 128, "histogram": buckets},
+        "warnings": [],
+        "examples": [tokenized()],
+        "rows_read": 240,
+        "rows_total": 240,
+        **changes,
+    }
+
+
 def model(identity: str = "m1", name: str = "SmolLM2 135M Instruct", **changes: Any) -> Json:
     return {
         "id": identity,

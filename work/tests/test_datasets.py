@@ -61,7 +61,7 @@ def test_a_dataset_shows_kind_rows_faults_and_examples_at_once(tickets: Recorded
 def test_rows_come_page_by_page(tickets: Recorded, open_page: Open) -> None:
     open_page("datasets", id="d1", rows_page="3")
     asked = [dict(request.url.params) for request in tickets.asked if request.url.path.endswith("/rows")]
-    assert asked == [{"offset": "20", "limit": "10"}]
+    assert asked == [{"offset": "8", "limit": "4"}]
 
 
 def test_columns_nobody_understands_ask_for_a_mapping(api: Recorded, open_page: Open) -> None:
@@ -137,7 +137,9 @@ def test_labels_and_turns_are_drawn(api: Recorded, open_page: Open) -> None:
     api.on("GET", "/datasets/[^/]+/rows", [])
     shown = open_page("datasets", id="d1")
     assert not shown.exception
-    assert "good" in shown.get("arrow_vega_lite_chart")[0].proto.spec
+    chart = shown.get("vega_lite_chart")[0].proto
+    assert b"good" in chart.datasets[0].data.data
+    assert "Rows for each of 2 labels" in chart.spec
 
 
 class TestExamples:

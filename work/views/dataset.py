@@ -8,8 +8,9 @@ from slm_client import Client, DatasetDetail
 import service
 from components import charts, examples, facts, live, mapping, pages, tables, words
 from views import dataset_changes as changes
+from views import dataset_tokens as tokens
 
-PAGE_ROWS = 10
+PAGE_ROWS = 4
 
 
 def show(identity: str) -> None:
@@ -20,6 +21,7 @@ def show(identity: str) -> None:
     _actions(client, dataset)
     _faults(dataset)
     _rows(client, dataset)
+    tokens.show(client, dataset)
     changes.mapping_editor(client, dataset)
     _more(dataset)
 
@@ -65,6 +67,8 @@ def _actions(client: Client, dataset: DatasetDetail) -> None:
             "Download", f"/api/datasets/{dataset.id}/download", icon=":material/download:", key="download",
             help=f"The file as it was uploaded: {words.size(dataset.size_bytes)}",
         )  # fmt: skip
+        if st.button("Split", icon=":material/call_split:", key="split", help="Two datasets without a row in common"):
+            changes.split(client, dataset)
         if st.button("Rename", icon=":material/edit:", key="rename"):
             changes.rename(client, dataset)
         if st.button("Delete", icon=":material/delete:", key="delete"):

@@ -77,6 +77,28 @@ def rename(client: Client, dataset: DatasetDetail) -> None:
             st.rerun()
 
 
+@st.dialog("Split into two", icon=":material/call_split:")
+def split(client: Client, dataset: DatasetDetail) -> None:
+    """Two new datasets without a row in common; the file itself stays as it is."""
+    st.caption("Keep some rows aside to be scored on: a model is judged fairly only on rows it did not learn from.")
+    percent = st.slider("Rows kept aside, in percent", 1, 50, 10, key="split_percent")
+    seed = st.number_input("Seed", 0, 2**31 - 1, 42, key="split_seed", help="The same seed gives the same two parts.")
+    stratify = dataset.kind == "classification" and st.checkbox(
+        "The same share of each label in both", value=True, key="split_stratify"
+    )
+    aside = round(dataset.row_count * percent / 100)
+    st.markdown(
+        f"{words.count(dataset.row_count - aside, 'row')} to learn from, {words.count(aside, 'row')} to be scored on."
+    )
+    if st.button("Split", type="primary", key="split_now"):
+        with states.guarded():
+            with st.spinner("Writing two files …"):
+                _, part = client.datasets.split(dataset.id, fraction=percent / 100, seed=int(seed), stratify=stratify)
+            st.toast(f"Made two datasets of {words.plain(dataset.name)}.", icon=":material/call_split:")
+            pages.remember(id=part.id)
+            st.rerun()
+
+
 @st.dialog("Delete this dataset?", icon=":material/delete:")
 def delete(client: Client, dataset: DatasetDetail) -> None:
     """Says beforehand what refers to it; the service refuses as long as anything does."""
