@@ -1,4 +1,4 @@
-"""Continue prompts, many at a time: greedy for scoring, sampled for chat.
+"""Continue prompts: many at a time for scoring (`generate`), one by one, word for word, for chat (`converse`).
 
 Owns padding, stop tokens, trimming and the reuse of a prefix that all prompts share. Left padding; the caller gives
 token ids (rendering is `slm.data.render`'s) and gets text. Any causal model of transformers; any device.
@@ -15,7 +15,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
+
+from slm.wording import Wording
 
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<|end_of_turn|>", "<end_of_turn>", "<|endoftext|>", "</s>")
 """Tokens that end a turn in the chat templates of common families; used where the vocabulary has them."""
@@ -27,6 +30,8 @@ SHORTEST_PREFIX = 16
 
 Tick = Callable[[float, int], None]
 """Called after each decoded token with (prompts done, prompts in all); whatever it raises ends the generation."""
+Say = Callable[[int, str], None]
+"""Called with (side, new words) as an answer grows."""
 
 
 @dataclass(frozen=True)
@@ -196,3 +201,124 @@ def _until_stop(ids: list[int], stops: list[int]) -> list[int]:
         if token in stops:
             return ids[:position]
     return ids
+
+
+@dataclass(frozen=True)
+class Said:
+    """One whole answer. `tokens` were decoded, a stop token and what a stop string cut off included."""
+
+    text: str
+    finish_reason: str
+    """`stop` (a stop token, a stop string) or `length`."""
+    tokens: int
+
+
+@torch.inference_mode()
+def converse(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Sequence[int],
+    *,
+    sampling: Sampling,
+    stop: Sequence[str] = (),
+    adapters: Sequence[str] | None = None,
+    say: Say = lambda side, words: None,
+    check: Callable[[], None] = lambda: None,
+) -> list[Said]:
+    """Answer one prompt, telling each new word; with `adapters` (PEFT's names) each of them answers, in one batch.
+
+    Each side draws from a generator of its own, begun with the same seed: beside others or alone, it says the same.
+    `check()` is called after each token; what it raises ends the answer.
+    """
+    if not prompt:
+        raise ValueError("A prompt without tokens cannot be continued.")
+    rows = len(adapters) if adapters is not None else 1
+    stops = stop_ids(tokenizer, model)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (stops[0] if stops else 0)
+    listener = _Listener(tokenizer, rows, frozenset(stops), stop, say, check)
+    ids = torch.tensor([list(prompt)] * rows, device=model.device)
+    extra: dict[str, Any] = {} if adapters is None else {"adapter_names": list(adapters)}
+    if sampling.temperature > 0:
+        extra["logits_processor"] = LogitsProcessorList([_Draw(sampling, rows)])
+    model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        generation_config=_generation_config(Sampling(sampling.max_new_tokens), stops, pad),
+        stopping_criteria=StoppingCriteriaList([listener]),
+        **extra,
+    )
+    return listener.said()
+
+
+class _Listener(StoppingCriteria):  # type: ignore[misc]
+    """Hears each new token of each side, says its words, and knows which sides have ended."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: int,
+        stops: frozenset[int],
+        stop: Sequence[str],
+        say: Say,
+        check: Callable[[], None],
+    ) -> None:
+        def decode(ids: list[int]) -> str:
+            return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+        self._wordings = [Wording(decode, stop) for _ in range(rows)]
+        self._tokens = [0] * rows
+        self._ended = [False] * rows
+        self._stops, self._say, self._check = stops, say, check
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
+        self._check()
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if not self._ended[row]:
+                self._hear(row, token)
+        return torch.tensor(self._ended, dtype=torch.bool, device=input_ids.device)
+
+    def _hear(self, row: int, token: int) -> None:
+        self._tokens[row] += 1
+        wording = self._wordings[row]
+        words = wording.close() if token in self._stops else wording.add(token)
+        self._ended[row] = token in self._stops or wording.stopped
+        if words:
+            self._say(row, words)
+
+    def said(self) -> list[Said]:
+        for row, wording in enumerate(self._wordings):
+            if not self._ended[row] and (words := wording.close()):
+                self._say(row, words)
+        return [
+            Said(wording.text, "stop" if ended or wording.stopped else "length", tokens)
+            for wording, ended, tokens in zip(self._wordings, self._ended, self._tokens, strict=True)
+        ]
+
+
+class _Draw(LogitsProcessor):  # type: ignore[misc]
+    """Draws each row's token by the Gumbel-max trick, so that greedy decoding after it is sampling.
+
+    The noise is made on the processor: a seed gives the same draws on every device.
+    """
+
+    def __init__(self, sampling: Sampling, rows: int) -> None:
+        self._sampling = sampling
+        self._generators = [torch.Generator() for _ in range(rows)]
+        seed = sampling.seed if sampling.seed is not None else torch.Generator().seed()
+        for generator in self._generators:
+            generator.manual_seed(seed)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        wanted = scores.float() / self._sampling.temperature
+        if self._sampling.top_p < 1:
+            wanted = _nucleus(wanted, self._sampling.top_p)
+        noise = torch.stack([torch.rand(wanted.shape[-1], generator=generator) for generator in self._generators])
+        return wanted - (-noise.log()).log().to(wanted.device)
+
+
+def _nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Only the likeliest tokens whose chances together reach `top_p`; the likeliest always stays."""
+    ordered, order = scores.sort(dim=-1, descending=True)
+    before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
+    ordered = ordered.masked_fill(before >= top_p, -math.inf)
+    return torch.full_like(scores, -math.inf).scatter(-1, order, ordered)

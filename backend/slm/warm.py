@@ -1,8 +1,8 @@
-"""A process with the training libraries imported and no tensor made; it forks runs that begin in a second or two.
+"""A process with the training libraries imported and no tensor made; it forks what begins in a second or two.
 
 `python -m slm.warm SOCKET DIGEST`, with a pipe as standard input: end-of-file there ends it; its runs live on.
 Single-threaded, and it never runs a tensor operation or touches CUDA, because neither OpenMP nor CUDA survives a fork.
-Every run is forked twice into its own session, so that it has no parent here and outlives this process.
+Each is forked twice into its own session, so that it has no parent here and outlives this process.
 Spoken on the socket: one line of JSON each way; `warm_client` is the other side.
 """
 
@@ -18,11 +18,13 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from slm.events import LOG
 from slm.run import main as run_main
+from slm.serve import main as serve_main
 from slm.warm_client import source_digest
 
 PRELOADED = (
@@ -91,12 +93,14 @@ def unsound(digest: str) -> str | None:
 def _answer(request: Any, digest: str) -> dict[str, Any]:
     if not isinstance(request, dict) or request.get("digest") != digest:
         return {"digest": digest}
+    if "serve" in request:
+        return {"digest": digest, "pid": fork_run(Path(str(request["serve"])), serve_main)}
     if "directory" not in request:
         return {"digest": digest, "ready": True}
     return {"digest": digest, "pid": fork_run(Path(str(request["directory"])))}
 
 
-def fork_run(directory: Path) -> int:
+def fork_run(directory: Path, work: Callable[[Path], int] = run_main) -> int:
     """Fork twice; returns the process id of the run, which belongs to no one here. Raises `OSError`, `ValueError`."""
     reading, writing = os.pipe()
     middle = os.fork()
@@ -104,7 +108,7 @@ def fork_run(directory: Path) -> int:
         try:
             child = os.fork()
             if child == 0:
-                _become_run(directory)
+                _become_run(directory, work)
             os.write(writing, str(child).encode())
         finally:
             os._exit(0)  # whatever went wrong, there must not be a second server
@@ -116,7 +120,7 @@ def fork_run(directory: Path) -> int:
         os.close(reading)
 
 
-def _become_run(directory: Path) -> NoReturn:
+def _become_run(directory: Path, work: Callable[[Path], int]) -> NoReturn:
     """In the grandchild: own session, clean signals, closed descriptors, own log."""
     code = 1
     try:
@@ -130,8 +134,8 @@ def _become_run(directory: Path) -> NoReturn:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.closerange(3, 65536)
-        sys.argv = ["slm.run", str(directory)]
-        code = run_main(directory)
+        sys.argv = [work.__module__, str(directory)]
+        code = work(directory)
     except BaseException:  # noqa: BLE001 - nothing above may run in this process: it would answer as the server
         traceback.print_exc()
     finally:

@@ -47,11 +47,15 @@ def source_digest() -> str:
 
 
 def socket_path(data_dir: Path) -> Path:
-    """In the data folder; where its path is too long for a socket, in a private folder among the temporary ones.
+    """The warm process's, in the data folder or as `private_socket` has it. Raises `OSError`."""
+    return private_socket(data_dir.resolve() / SOCKET)
+
+
+def private_socket(path: Path) -> Path:
+    """`path`, or where that is too long for a socket, one in a private folder among the temporary ones.
 
     Raises `OSError` where that private folder belongs to someone else.
     """
-    path = data_dir.resolve() / SOCKET
     if len(os.fsencode(path)) <= LONGEST_PATH:
         return path
     private = Path(tempfile.gettempdir()) / f"slm-{os.getuid()}"
