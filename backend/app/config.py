@@ -70,6 +70,16 @@ class Settings(BaseSettings):
     """Whether a process with the training libraries imported stands ready (Linux; about 0.6 GB, shared by all runs)."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of a training; empty takes the physical cores."""
+    chat_memory_bytes: int | None = Field(default=None, ge=1)
+    """Memory that the models loaded for chat may take together, in bytes; empty takes half of the machine's."""
+    chat_idle_seconds: float = Field(default=300, gt=0)
+    """Seconds after which a model that nobody talks to is unloaded."""
+    chat_queue: int = Field(default=8, ge=0, le=1000)
+    """Chat requests that may wait while another one is answered; every further one is told to come back later."""
+    chat_context_tokens: int = Field(default=4096, ge=16, le=131_072)
+    """Longest conversation in tokens, the answer included, where the model itself can read so much."""
+    chat_threads_while_training: int = Field(default=1, ge=1)
+    """CPU threads of a chat while a training runs on this machine; at other times it takes `THREADS`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the service writes to its log."""
 

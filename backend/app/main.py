@@ -20,12 +20,25 @@ from app.database import Database
 from app.errors import DatabaseGone, PlatformError
 from app.migrations import upgrade
 from app.models import Dataset
-from app.routes import artifacts, datasets, evaluations, experiments, models, preview, problems, runs, service
+from app.routes import (
+    artifacts,
+    datasets,
+    evaluations,
+    experiments,
+    generation,
+    models,
+    preview,
+    problems,
+    runs,
+    service,
+)
 from app.routes.access import Access
 from app.schemas.common import Problem
+from app.services import generation as generation_service
 from app.services import model as model_service
 from app.services import storage
 from app.services.asks import Asks
+from app.services.servers import TEND_SECONDS, Servers
 from app.supervisor import Supervisor
 
 _DESCRIPTION = """
@@ -54,7 +67,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     routers = [
-        module.router for module in (service, datasets, preview, models, experiments, runs, evaluations, artifacts)
+        module.router
+        for module in (service, datasets, preview, models, generation, experiments, runs, evaluations, artifacts)
     ]
     for router in routers:
         app.include_router(router)
@@ -110,16 +124,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(asks.open)
     app.state.database, app.state.supervisor, app.state.asks = database, supervisor, asks
     app.state.stopping = threading.Event()
+    app.state.servers = Servers(settings)
     if settings.supervise:
         supervisor.start()
-    guard = asyncio.create_task(_guard_database(app, database))
+    tasks = [asyncio.create_task(_guard_database(app, database)), asyncio.create_task(_tend_servers(app, database))]
     try:
         yield
     finally:
         app.state.stopping.set()
-        guard.cancel()
-        with suppress(asyncio.CancelledError):
-            await guard
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await app.state.servers.close()
         await asyncio.to_thread(asks.close)
         await asyncio.to_thread(supervisor.stop)
         database.close()
@@ -136,6 +153,20 @@ async def _guard_database(app: FastAPI, database: Database) -> None:
             app.state.stopping.set()
             os.kill(os.getpid(), signal.SIGTERM)
             return
+
+
+async def _tend_servers(app: FastAPI, database: Database) -> None:
+    """Loaded models that nobody talks to go; those that stay make room for a training."""
+    servers: Servers = app.state.servers
+    while True:
+        await asyncio.sleep(TEND_SECONDS)
+        if servers.loaded:
+            await servers.tend(training=await asyncio.to_thread(_trains, database))
+
+
+def _trains(database: Database) -> bool:
+    with database.read() as session:
+        return generation_service.training_runs(session)
 
 
 app = create_app()

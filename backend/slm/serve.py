@@ -74,18 +74,20 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._owned, self._deserted = asyncio.Event(), asyncio.Event()
         threading.Thread(target=self.work, name="voice", daemon=True).start()
-        await self._open()
+        listener = await self._open()
         try:
             await asyncio.wait_for(self._owned.wait(), UNOWNED_SECONDS)
             await self._deserted.wait()
         except TimeoutError:
             print("nobody came to own this process", file=sys.stderr)
         finally:
+            listener.close()
             (self.directory / ADDRESS).unlink(missing_ok=True)
             if self._socket is not None:
                 self._socket.unlink(missing_ok=True)
 
-    async def _open(self) -> None:
+    async def _open(self) -> asyncio.Server:
+        """Listen, then say where: whoever reads the address may connect."""
         if sys.platform == "win32":
             server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_LONGEST_LINE)
             address: Line = {"port": server.sockets[0].getsockname()[1]}
@@ -96,7 +98,7 @@ class Server:
             path.unlink(missing_ok=True)
             before = os.umask(0o177)
             try:
-                await asyncio.start_unix_server(self._serve, path, limit=_LONGEST_LINE)
+                server = await asyncio.start_unix_server(self._serve, path, limit=_LONGEST_LINE)
             finally:
                 os.umask(before)
             self._socket, address = path, {"socket": str(path)}
@@ -106,6 +108,7 @@ class Server:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         hidden.replace(self.directory / ADDRESS)
+        return server
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ class Wish:
     sides: tuple[str | None, ...]
     messages: tuple[dict[str, str], ...] = ()
     prompt: str | None = None
-    continues: bool = False
-    """Whether the prompt is a text to go on with, rather than a question."""
+    manner: str = "question"
+    """What a prompt is: a `question`, a `text` to go on with, or `either`: a text where there is no chat template."""
     max_new_tokens: int = 256
     temperature: float = 0.7
     top_p: float = 0.95
@@ -214,7 +214,7 @@ class ServingProcess:
         await writer.drain()
         return reader, writer
 
-    async def ask(self, wish: Wish) -> AsyncIterator[dict[str, Any]]:
+    async def ask(self, wish: Wish) -> AsyncGenerator[dict[str, Any], None]:
         """The answer line by line: `accepted`, `words` …, `done`; or `refused`, `failed`. Leaving it stops the answer.
 
         Raises `ServingFailed` where the process dies meanwhile.

@@ -87,7 +87,8 @@ class Voice:
         return Prompt(ids, self.context - len(ids))
 
     def _render(self, wish: Wish) -> list[int]:
-        if wish.prompt is not None and wish.continues:
+        goes_on = wish.manner == "text" or (wish.manner == "either" and not self._renderer.has_template)
+        if wish.prompt is not None and goes_on:
             ids = list(self.tokenizer(wish.prompt, verbose=False)["input_ids"])
             return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
         # The answer's own words do not matter: only what stands before them is used.

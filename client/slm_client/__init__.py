@@ -35,6 +35,7 @@ from slm_client.answers import (
     Sample,
     System,
 )
+from slm_client.chat import ChatAnswer, ChatEvent, SideAnswer
 from slm_client.client import DEFAULT_URL, Client
 from slm_client.errors import (
     ApiError,
@@ -62,6 +63,8 @@ __all__ = [
     "Answer",
     "ApiError",
     "BadRequest",
+    "ChatAnswer",
+    "ChatEvent",
     "Checkpoint",
     "Client",
     "Conflict",
@@ -97,6 +100,7 @@ __all__ = [
     "Sample",
     "ServiceFault",
     "ServiceUnreachable",
+    "SideAnswer",
     "SlmError",
     "StorageFull",
     "System",

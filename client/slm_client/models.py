@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from slm_client.answers import Model, ModelDetail, Run
+from slm_client.chat import ChatAnswer, ChatEvent, chat, chat_stream, question
 from slm_client.polling import until_ended
 from slm_client.transport import Transport, segment
 
@@ -52,6 +53,47 @@ class Models:
     def delete(self, model_id: str) -> None:
         """A fine-tuned model goes with its files. Raises `Conflict` while something refers to it."""
         self._transport.json("DELETE", f"/models/{segment(model_id)}")
+
+    def chat(
+        self,
+        model_id: str,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, str]] | None = None,
+        compare: bool = False,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] | None = None,
+    ) -> ChatAnswer:
+        """The model's answer to a prompt, or to messages (`{"role", "content"}`) that end with the user's.
+
+        With `compare` its base answers too. What is left out is the service's default. Raises `Unavailable` where too
+        many wait, `Conflict` where the model cannot answer.
+        """
+        sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+        options = {**sampling, "stop": list(stop) if stop is not None else None, "compare": compare}
+        return chat(self._transport, model_id, question(prompt, messages, options))
+
+    def chat_stream(
+        self,
+        model_id: str,
+        prompt: str | None = None,
+        *,
+        messages: Sequence[Mapping[str, str]] | None = None,
+        compare: bool = False,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] | None = None,
+    ) -> Iterator[ChatEvent]:
+        """Like `chat`, word for word: `token` events, then one `done` with the whole answer. Refused when the first
+        event is asked for. Closing the iterator stops the answer."""
+        sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+        options = {**sampling, "stop": list(stop) if stop is not None else None, "compare": compare}
+        return chat_stream(self._transport, model_id, question(prompt, messages, options))
 
 
 class Runs:

@@ -63,6 +63,9 @@ Text = Annotated[str, Field(max_length=20_000, pattern=TEXT_PATTERN), BeforeVali
 ShortName = Annotated[
     str, Field(min_length=1, max_length=200, pattern=NAME_PATTERN), BeforeValidator(_named), AfterValidator(str.strip)
 ]
+Speech = Annotated[str, Field(min_length=1, max_length=200_000, pattern=NAME_PATTERN), BeforeValidator(_named)]
+"""What somebody says: never empty, its blanks kept."""
+ShortText = Annotated[str, Field(min_length=1, max_length=100, pattern=TEXT_PATTERN), BeforeValidator(_clean)]
 Instant = datetime
 """Aware, in UTC: written as ISO 8601 with `Z`."""
 

@@ -41,6 +41,17 @@ def machine() -> Machine:
     )
 
 
+def free_memory() -> int:
+    """Bytes that a new process could take now: of the machine, and of its container's bound (cgroup v2)."""
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        bound, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no such group, or no bound ("max")
+        return free
+    return min(free, max(0, bound - taken))
+
+
 def _cpu() -> tuple[str, frozenset[str]]:
     name, flags = platform.processor() or platform.machine(), frozenset[str]()
     try:

@@ -10,12 +10,19 @@ from app.config import Settings
 from app.errors import FieldError, SpecRejected
 from app.models import Dataset, Model
 from app.services import model as models
-from slm.spec import CAUSAL, DatasetRef, ModelRef
+from slm.spec import CAUSAL, DatasetRef, Method, ModelRef
 
 
 def base_kind(model: Model) -> str:
     """`causal` or `encoder`; what is not known yet counts as causal, as most are."""
     return str((model.details or {}).get("task", CAUSAL))
+
+
+def method_of(model: Model) -> Method | None:
+    """How a fine-tuned model was trained last; None for a base."""
+    config = (model.details or {}).get("training_config")
+    named = config.get("method") if isinstance(config, dict) else None
+    return Method(named) if named is not None else None
 
 
 def chain(session: Session, model: Model) -> list[Model]:
@@ -44,7 +51,13 @@ def missing_weights(session: Session, model: Model, settings: Settings) -> str |
 def model_reference(session: Session, model: Model, settings: Settings) -> ModelRef:
     """Whole weights, then the adapters to be merged into them, oldest first. Raises `SpecRejected` for none."""
     paths = [str(_existing(models.weights_path(part, settings))) for part in chain(session, model)]
-    return ModelRef(model_id=model.id, name=model.name, path=paths[-1], adapters=tuple(reversed(paths[:-1])))
+    return ModelRef(
+        model_id=model.id,
+        name=model.name,
+        path=paths[-1],
+        adapters=tuple(reversed(paths[:-1])),
+        method=method_of(model),
+    )
 
 
 def _existing(path: Path | None) -> Path:

@@ -106,7 +106,7 @@ class Service:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for process in self.trainers():
+        for process in [*self.trainers(), *self.speakers()]:
             process.kill()
 
     # -- what it works on
@@ -146,11 +146,18 @@ class Service:
 
     def trainers(self) -> list[psutil.Process]:
         """Every process that trains in this installation."""
+        return self._processes("slm.run")
+
+    def speakers(self) -> list[psutil.Process]:
+        """Every process that serves a model of this installation for chat."""
+        return self._processes("slm.serve")
+
+    def _processes(self, module: str) -> list[psutil.Process]:
         mark = str(self.data_dir)
         found = []
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or []
-            if "slm.run" in words and any(mark in word for word in words):
+            if module in words and any(mark in word for word in words):
                 found.append(process)
         return found
 

@@ -89,6 +89,7 @@ def walk_what_ends(service: Service, call: object, body: dict[str, str]) -> None
     resumed = call("POST", "/experiments/{experiment_id}/resume", names={"experiment_id": slow}).json()
     call("POST", "/runs/{run_id}/cancel", names={"run_id": resumed["run_id"]})
     service.ended(slow)
+    call("POST", "/models/{model_id}/chat", names={"model_id": service.base()}, json={"prompt": "Hello"})
     model = call("POST", "/models", json={"name": "far away", "source": {"hub": "someone/model"}}).json()
     name = {"model_id": model["id"]}
     call("GET", "/models/{model_id}", names=name)
