@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Sets up what is missing, starts the service, fine-tunes a real model on examples/, prints what it learned.
+# Sets up what is missing, starts service and workbench, fine-tunes a real model on examples/, prints what it learned.
 #
 #   ./demo.sh [--report FILE] [--exit]
 #
-# --report FILE   the printed figures as JSON    --exit   stop the service at the end
+# --report FILE   the printed figures as JSON    --exit   stop both at the end
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=backend/setup.sh
@@ -32,6 +32,7 @@ while [ $# -gt 0 ]; do
 done
 
 setup_environment ""
+setup_workbench
 setup_weights
 echo "Set-up done."
 
@@ -39,13 +40,16 @@ cd "$here/backend"
 slm="$SLM_VENV/bin/slm"
 url="$("$slm" serve --background --next-free --json | "$SLM_PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["url"])')"
 echo "The service answers at $url (log: backend/data/service.log)."
+pages="$("$slm" workbench --background --url "$url" --json | "$SLM_PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["url"])')"
+echo "The workbench is at $pages: watch there, or here."
 status=0
 "$SLM_PYTHON" "$here/examples/demo.py" --url "$url" ${tour[@]+"${tour[@]}"} || status=$?
 if [ "$leave" = yes ]; then
     "$slm" stop
 else
-    echo "The service goes on. Look around:  $url/docs  or  .venv/bin/slm list models"
-    echo "Train on your own file:            .venv/bin/slm train --data FILE.csv"
-    echo "Stop it:                           .venv/bin/slm stop"
+    echo "Both go on. Look around, train on your own file:  $pages"
+    echo "The same by hand:                                 .venv/bin/slm train --data FILE.csv"
+    echo "The API's description:                            $url/docs"
+    echo "Stop them:                                        .venv/bin/slm stop"
 fi
 exit "$status"

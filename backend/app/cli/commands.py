@@ -63,10 +63,29 @@ def stop(
     ] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 60,
 ) -> None:
-    """Stop the service that `slm serve` started. Trainings go on, unless told otherwise."""
+    """Stop the service that `slm serve` started, and the workbench. Trainings go on, unless told otherwise."""
     from app.cli.serving import stop
+    from app.cli.workbench import stop_workbench
 
+    stop_workbench()
     stop(trainings=trainings, timeout=timeout)
+
+
+@app.command(rich_help_panel="Service", epilog="Example: slm workbench --background")
+def workbench(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Left out, 8501 or the next free one.", show_default=False)
+    ] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Return once it answers; `slm stop` ends it.")
+    ] = False,
+    as_json: Json = False,
+    url: Url = None,
+) -> None:
+    """Open the workbench, the pages in a browser, on the service of this installation."""
+    from app.cli.workbench import workbench
+
+    workbench(port, background=background, as_json=as_json, url=url)
 
 
 @app.command(rich_help_panel="Service", epilog="Example: SUPERVISE=false slm serve --background && slm supervise")

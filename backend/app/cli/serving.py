@@ -139,6 +139,13 @@ def _listen(host: str, port: int, *, next_free: bool) -> socket.socket:
     raise Stop(f"Port {port} is taken by another program. `slm serve --port {port + 1}` or --next-free takes another.")
 
 
+def free_port(host: str, first: int) -> int:
+    """The first port from `first` on that can be listened on. Raises `Stop`."""
+    listener = _listen(host, first, next_free=True)
+    with listener:
+        return int(listener.getsockname()[1])
+
+
 _TAKEN = frozenset({48, 98, 10048})
 """EADDRINUSE on macOS, Linux and Windows."""
 
