@@ -54,17 +54,22 @@ def collate(
     }
     if share is not None and worthwhile(rows, prefix := common_prefix(rows), width=share):
         return {**lay_out(rows, prefix), **counts}
-    width = -(-max(len(row.input_ids) for row in rows) // multiple) * multiple
-    shape = (len(rows), width)
-    input_ids = torch.full(shape, pad_id, dtype=torch.long)
-    labels = torch.full(shape, IGNORED, dtype=torch.long)
-    mask = torch.zeros(shape, dtype=torch.long)
+    inputs = pad([row.input_ids for row in rows], pad_id=pad_id, multiple=multiple)
+    labels = torch.full_like(inputs["input_ids"], IGNORED)
     for at, row in enumerate(rows):
-        size = len(row.input_ids)
-        input_ids[at, :size] = torch.tensor(row.input_ids)
-        labels[at, :size] = torch.tensor(row.labels)
-        mask[at, :size] = 1
-    return {"input_ids": input_ids, "attention_mask": mask, "labels": labels, **counts}
+        labels[at, : len(row.labels)] = torch.tensor(row.labels)
+    return {**inputs, "labels": labels, **counts}
+
+
+def pad(rows: Sequence[Sequence[int]], *, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` [rows, width]; the width is that of the longest, up to a `multiple`."""
+    width = -(-max(map(len, rows)) // multiple) * multiple
+    input_ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for at, row in enumerate(rows):
+        input_ids[at, : len(row)] = torch.tensor(row)
+        mask[at, : len(row)] = 1
+    return {"input_ids": input_ids, "attention_mask": mask}
 
 
 def learned_logits(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

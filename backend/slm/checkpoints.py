@@ -30,6 +30,8 @@ from slm.spec import CHECKPOINT_MARKER, ModelRef
 
 TEMPORARY = ".tmp-"
 PROGRESS = "progress.json"
+HEAD = "head.json"
+"""Beside an adapter whose method puts a head on the base: the keywords that make the same head again."""
 
 
 def load_tokenizer(reference: ModelRef) -> Any:
@@ -54,31 +56,85 @@ def load_config(reference: ModelRef) -> Any:
         ) from None
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to be trained, and what it does not bring."""
+
+    model: Any
+    new: tuple[str, ...]
+    """Modules that came with no weights: drawn at random, they have to be learned whole."""
+
+
 def load_base(
     reference: ModelRef,
     directory: Path,
     *,
     model_class: Any = AutoModelForCausalLM,
     dtype: torch.dtype = torch.float32,
+    **keywords: Any,
 ) -> Any:
     """The base with its earlier adapters merged into it; relative paths are below `directory`. Raises `RunFailure`.
 
-    `model_class` is a `transformers` auto class.
+    `model_class` is a `transformers` auto class: that of the method by which the model was trained
+    (`METHODS[method].MODEL_CLASS`). A classifier's labels come with it. Further `keywords` go to `from_pretrained`.
     """
+    return load(reference, directory, model_class=model_class, dtype=dtype, **keywords).model
+
+
+def load(
+    reference: ModelRef,
+    directory: Path,
+    *,
+    model_class: Any = AutoModelForCausalLM,
+    dtype: torch.dtype = torch.float32,
+    **keywords: Any,
+) -> Loaded:
+    """As `load_base`, and which modules the weights lack. Seed torch's global generator first: those are drawn."""
     _require_weights(reference, directory)
     try:
-        model = model_class.from_pretrained(
+        model, found = model_class.from_pretrained(
             directory / reference.path,
             dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
+            **{**saved_head(reference, directory), **keywords},
         )
     except (OSError, SafetensorError) as error:
         raise RunFailure("weights_refused", f"The weights of '{reference.name}' do not load: {_line(error)}") from None
     except (ValueError, KeyError, RuntimeError) as error:
         raise RunFailure("model_unsupported", f"'{reference.name}' does not load: {_line(error)}") from None
-    return adapters.merge(model, [directory / adapter for adapter in reference.adapters])
+    drawn = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
+    new = {name.rpartition(".")[0] for name in drawn}
+    folders = [directory / adapter for adapter in reference.adapters]
+    model = adapters.merge(model, folders)
+    brought = {name for folder in folders for name in adapters.whole_modules(folder)}
+    return Loaded(model, tuple(sorted(name for name in new if not name.endswith(tuple(brought)))))
+
+
+def saved_head(reference: ModelRef, directory: Path = Path()) -> dict[str, Any]:
+    """The keywords by which the base has to be loaded for the model's adapters to fit; those of the last one that says.
+
+    Empty for a model that is whole: its own configuration says it.
+    """
+    for adapter in reversed(reference.adapters):
+        if (directory / adapter / HEAD).is_file():
+            return _head(json.loads((directory / adapter / HEAD).read_bytes()))
+    return {}
+
+
+def known_head(reference: ModelRef, config: Any, directory: Path = Path()) -> dict[str, Any]:
+    """The labels of a model that was trained to give labels, wherever they stand; `config` is that of its base."""
+    saved = saved_head(reference, directory)
+    if saved or reference.adapters:
+        return saved
+    return _head({"id2label": config.id2label, "label2id": config.label2id})
+
+
+def _head(document: dict[str, Any]) -> dict[str, Any]:
+    """JSON turns the numbers of labels into text."""
+    return document | {"id2label": {int(number): label for number, label in document["id2label"].items()}}
 
 
 def _require_weights(reference: ModelRef, directory: Path = Path()) -> None:

@@ -20,7 +20,7 @@ from slm.data.batches import length_summary
 from slm.data.examples import Classification, Example, Fault, iter_examples
 from slm.data.formats import BrokenSyntax
 from slm.data.kinds import REQUIRED
-from slm.data.render import Dropped, Piece, Rendered, Renderer
+from slm.data.render import BaseRenderer, Dropped, Piece, Rendered
 from slm.errors import RunFailure
 from slm.events import EventLog, Stop, write_atomic
 from slm.methods import METHODS, Recipe
@@ -104,8 +104,8 @@ class _Preview:
         tokenizer = checkpoints.load_tokenizer(spec.model)
         limit = getattr(config, "max_position_embeddings", None)
         self.length = min(spec.max_length, limit) if isinstance(limit, int) else spec.max_length
-        self.renderer: Renderer = recipe.renderer(tokenizer, max_length=self.length)
-        self.unlimited: Renderer = recipe.renderer(tokenizer, max_length=_UNLIMITED)
+        self.renderer: BaseRenderer = recipe.renderer(tokenizer, max_length=self.length)
+        self.unlimited: BaseRenderer = recipe.renderer(tokenizer, max_length=_UNLIMITED)
         self.counted = _Counted()
         self.sampled = ""
 

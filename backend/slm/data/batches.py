@@ -18,27 +18,48 @@ _POOL = 16
 """Effective batches that are sorted by length together: enough to save padding, few enough to stay random."""
 
 
-def split_held_out(rows: Sequence[Rendered], *, fraction: float, seed: int) -> tuple[list[Rendered], list[Rendered]]:
+def split_held_out(
+    rows: Sequence[Rendered], *, fraction: float, seed: int, stratified: bool = False
+) -> tuple[list[Rendered], list[Rendered]]:
     """(training rows, held-out rows), disjoint; rows with the same prompt (or text) stay on one side.
 
-    Held out are `fraction` of the rows, at least one where two different prompts exist; the split depends on nothing
-    but the rows and the seed. Held-out rows come in a seeded order, training rows in that of the file.
+    Held out are `fraction` of the rows, at least one where two different prompts exist; `stratified`, about that share
+    of each expected answer, none of which is held out whole. The split depends on nothing but the rows and the seed.
+    Held-out rows come in a seeded order, training rows in that of the file.
     """
-    groups: dict[tuple[int, ...], list[int]] = {}
+    strata: dict[str | None, dict[tuple[int, ...], list[int]]] = {}
+    known: dict[tuple[int, ...], list[int]] = {}
     for index, row in enumerate(rows):
-        groups.setdefault(tuple(row.prompt_ids or row.input_ids), []).append(index)
-    if fraction <= 0 or len(groups) < 2:
+        key = tuple(row.prompt_ids or row.input_ids)
+        if key not in known:
+            known[key] = strata.setdefault(row.expected if stratified else None, {}).setdefault(key, [])
+        known[key].append(index)
+    if fraction <= 0 or len(known) < 2:
         return list(rows), []
-    keys = list(groups)
-    random.Random(seed).shuffle(keys)
-    wanted = max(1, round(len(rows) * fraction))
+    dice = random.Random(seed)
     held_out: list[int] = []
-    for key in keys[:-1]:
-        if len(held_out) >= wanted:
-            break
-        held_out += groups[key]
+    least = 0 if len(strata) > 1 else 1
+    for groups in strata.values():
+        held_out += _some(groups, fraction, dice, least=least)
+    if not held_out:
+        held_out = _some(max(strata.values(), key=len), fraction, dice, least=1)
+    if len(strata) > 1:
+        dice.shuffle(held_out)
     chosen = set(held_out)
     return [row for index, row in enumerate(rows) if index not in chosen], [rows[index] for index in held_out]
+
+
+def _some(groups: dict[tuple[int, ...], list[int]], fraction: float, dice: random.Random, *, least: int) -> list[int]:
+    """Indices of whole groups until `fraction` of all indices are reached; one group is always left."""
+    keys = list(groups)
+    dice.shuffle(keys)
+    wanted = max(least, round(sum(map(len, groups.values())) * fraction))
+    found: list[int] = []
+    for key in keys[:-1]:
+        if len(found) >= wanted:
+            break
+        found += groups[key]
+    return found
 
 
 def in_seeded_order(rows: Sequence[Rendered], *, seed: int) -> list[Rendered]:
@@ -100,7 +121,12 @@ class EffectiveBatches(Sampler[list[int]]):
 
 def like_lengths(rows: Sequence[Rendered], size: int) -> list[list[Rendered]]:
     """Batches for scoring, longest first; the order of rows does not matter to a sum."""
-    ordered = sorted(rows, key=lambda row: -len(row.input_ids))
+    return [[rows[index] for index in batch] for batch in by_length(rows, size)]
+
+
+def by_length(rows: Sequence[Rendered], size: int) -> list[list[int]]:
+    """The indices of such batches."""
+    ordered = sorted(range(len(rows)), key=lambda index: -rows[index].size)
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 

@@ -13,6 +13,7 @@ The plain template, for models that never saw a conversation (GPT-2):
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,11 +53,19 @@ class Rendered:
     """The question in words, where the example is one question and its answer."""
     unlearned_turns: int = 0
     """Earlier answers that the chat template rewrites once more is said, so that they are read but not learned."""
+    labelled: bool = False
+    """Whether a label of the whole (`expected`) is learned, and none of the tokens."""
 
     @property
     def learned(self) -> int:
-        """Tokens that carry loss; the first of a sequence never does, for nothing predicts it."""
-        return sum(label != IGNORED for label in self.labels[1:])
+        """Tokens that carry loss; the first of a sequence never does, for nothing predicts it. 1 where it is the label
+        of the whole that does."""
+        return 1 if self.labelled else sum(label != IGNORED for label in self.labels[1:])
+
+    @property
+    def size(self) -> int:
+        """Tokens to compute."""
+        return len(self.input_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +84,63 @@ class _Segment:
     """Whether the end-of-text token follows, learned as the segment is."""
 
 
-class Renderer:
-    """Renders examples for one tokenizer. Raises `RunFailure` where the tokenizer has no end-of-text token.
+class BaseRenderer(ABC):
+    """Turns examples into tokens for one tokenizer and one method.
 
     `tokenizer` is a `transformers` tokenizer; its own length limit is ignored, `max_length` (tokens) decides.
     """
+
+    stratified = False
+    """Whether held-out rows should hold each `expected` answer in its share of the whole."""
+
+    def __init__(self, tokenizer: Any, *, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    @abstractmethod
+    def render(self, example: Example, line: int) -> Rendered | Dropped:
+        """The example as tokens, cut at `max_length`; `Dropped` where nothing is left to learn."""
+
+    def arrange(self, rows: list[Rendered]) -> list[Rendered]:
+        """The training rows as they are learned: one a sequence, where a method does not pack them."""
+        return rows
+
+    def again(self, row: Rendered, *, seed: int, epoch: int) -> Rendered:
+        """The row as it is learned in one epoch: a pure function of its arguments, or a resumed run would differ."""
+        return row
+
+    def pieces(self, rendered: Rendered) -> list[Piece]:
+        """The tokens of an example one by one, for a person to look at; their ids are exactly those of training."""
+        pieces: list[Piece] = []
+        pending: list[int] = []
+        context: list[int] = []
+        for token, label in zip(rendered.input_ids, rendered.labels, strict=True):
+            pending.append(token)
+            text = self._decode(context + pending)[len(self._decode(context)) :]
+            if text.endswith("�") and len(pending) < 8:
+                text = ""
+            else:
+                context, pending = pending[-1:] if len(pending) == 1 else [], []
+            pieces.append(Piece(text, token, label != IGNORED))
+        return pieces
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def _decode(self, ids: Iterable[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+class Renderer(BaseRenderer):
+    """What is to be continued: conversations, prompts, plain texts. Raises `RunFailure` where the tokenizer has no
+    end-of-text token."""
 
     def __init__(self, tokenizer: Any, *, max_length: int) -> None:
         if tokenizer.eos_token_id is None:
             raise RunFailure(
                 "model_unsupported", "The model's tokenizer has no end-of-text token, so it could not learn to stop."
             )
-        self.tokenizer = tokenizer
-        self.max_length = max_length
+        super().__init__(tokenizer, max_length=max_length)
         self.has_template = bool(getattr(tokenizer, "chat_template", None))
         self._lead = self._leading_ids()
         self.stop_ids = frozenset({int(tokenizer.eos_token_id)}) | self._turn_end()
@@ -119,21 +172,6 @@ class Renderer:
             return Dropped(line, found)
         segments, unlearned = found
         return self._finish(line, segments, messages[-1].content, prompt, unlearned)
-
-    def pieces(self, rendered: Rendered) -> list[Piece]:
-        """The tokens of an example one by one, for a person to look at; their ids are exactly those of training."""
-        pieces: list[Piece] = []
-        pending: list[int] = []
-        context: list[int] = []
-        for token, label in zip(rendered.input_ids, rendered.labels, strict=True):
-            pending.append(token)
-            text = self._decode(context + pending)[len(self._decode(context)) :]
-            if text.endswith("�") and len(pending) < 8:
-                text = ""
-            else:
-                context, pending = pending[-1:] if len(pending) == 1 else [], []
-            pieces.append(Piece(text, token, label != IGNORED))
-        return pieces
 
     def _conversation(self, messages: Sequence[Message]) -> tuple[list[_Segment], int] | str:
         """Segments of a conversation that ends with an answer, or why it cannot be learned."""
@@ -204,12 +242,6 @@ class Renderer:
     def _template(self, messages: Sequence[Message], *, generation: bool = False) -> str:
         turns = [{"role": turn.role, "content": turn.content} for turn in messages]
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation))
-
-    def _tokens(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-    def _decode(self, ids: Iterable[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _leading_ids(self) -> list[int]:
         """What the tokenizer puts before every text by itself (a begin-of-text token, or nothing)."""

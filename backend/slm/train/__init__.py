@@ -20,12 +20,13 @@ import torch
 import transformers
 
 from slm import adapters, checkpoints
-from slm.checkpoints import Checkpoint
+from slm.checkpoints import Checkpoint, Loaded
+from slm.data.render import BaseRenderer
 from slm.errors import Cancelled, Interrupted, RunFailure
 from slm.evaluate import Subject, scorecard
 from slm.events import EventLog, Stop, cancel_requested
 from slm.methods import METHODS, Recipe
-from slm.spec import Adapter, ModelRef, TrainSpec, steps_per_epoch
+from slm.spec import Adapter, TrainSpec, steps_per_epoch
 from slm.train import evidence, outcome, rows
 from slm.train import machine as machines
 from slm.train.loop import Loop
@@ -55,6 +56,8 @@ class _Training:
         self.spec, self.config, self.directory, self.log, self.stop = spec, spec.config, directory, log, stop
         self.recipe: Recipe = METHODS[spec.config.method]
         self.folder = directory / CHECKPOINTS
+        self.head: dict[str, Any] = {}
+        """What the rows decide about the model (`Recipe.fit`)."""
 
     def run(self) -> None:
         try:
@@ -71,9 +74,9 @@ class _Training:
         resumed = self._resumed(warnings.append)
         self.usage = Usage(resumed.progress if resumed else Progress())
         machine = self._start(resumed, warnings)
-        tokenizer, prepared = self._prepare()
+        tokenizer, renderer, prepared = self._prepare()
         model = self._load()
-        loop = self._loop(model, tokenizer, prepared, machine, resumed)
+        loop = self._loop(model, tokenizer, renderer, prepared, machine, resumed)
         self._learn(loop, resumed)
         evaluation = self._evaluate(loop, tokenizer, prepared)
         self._finish(loop, tokenizer, evaluation)
@@ -105,45 +108,70 @@ class _Training:
             **machine.as_fields(),
         )
         for sentence in warnings:
-            self.log.append("warned", code="checkpoint_corrupt", message=sentence)
+            self._warn_broken(sentence)
         self.stop.check()
         return machine
 
-    def _prepare(self) -> tuple[Any, rows.Prepared]:
+    def _prepare(self) -> tuple[Any, BaseRenderer, rows.Prepared]:
         self.log.append("phase", phase="preparing")
         config = checkpoints.load_config(self.spec.model)
-        if (refusal := self.recipe.refusal(config)) is not None:
+        if (refusal := self.recipe.refusal(config) or self._other_head()) is not None:
             raise RunFailure("model_unsupported", refusal)
         tokenizer = checkpoints.load_tokenizer(self.spec.model)
-        limit = getattr(config, "max_position_embeddings", None)
-        length = min(self.config.max_length, limit) if isinstance(limit, int) else self.config.max_length
-        renderer = self.recipe.renderer(tokenizer, max_length=length)
+        length = min(self.config.max_length, _context(config, tokenizer))
+        renderer = self.recipe.renderer(tokenizer, max_length=length, config=self.config)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         prepared = rows.prepare(self.spec, self.directory, renderer, self._beat("preparing"))
         if length < self.config.max_length:
-            sentence = f"This model reads at most {length} tokens, so max_length is {length}."
-            self.log.append("warned", code="max_length_lowered", message=sentence)
+            self._warn("max_length_lowered", f"This model reads at most {length} tokens, so max_length is {length}.")
         for code, message in prepared.warnings:
-            self.log.append("warned", code=code, message=message)
+            self._warn(code, message)
+        same = self.spec.model.method is self.config.method
+        known = checkpoints.known_head(self.spec.model, config) if same and self.recipe.OWN_HEAD else {}
+        self.head = self.recipe.fit(prepared.train, prepared.held_out, tokenizer=tokenizer, head=known, warn=self._warn)
         per_epoch = steps_per_epoch(len(prepared.train), self.config.batch_size)
         planned = total_steps(per_epoch, self.config.epochs, self.config.max_steps)
         counts = {**prepared.as_fields(), "steps_per_epoch": per_epoch, "total_steps": planned}
         self.log.append("prepared", payload=counts)
-        return tokenizer, prepared
+        return tokenizer, renderer, prepared
+
+    def _other_head(self) -> str | None:
+        """Why a model that another method gave a head of its own cannot learn by this one, or None."""
+        earlier = self.spec.model.method
+        if earlier is None or self.recipe.OWN_HEAD or METHODS[earlier].MODEL_CLASS is self.recipe.MODEL_CLASS:
+            return None
+        return (
+            f"'{self.spec.model.name}' was trained by {earlier.value} and has the head for it; "
+            f"{self.config.method.value} needs the head that this has replaced."
+        )
+
+    def _warn(self, code: str, message: str) -> None:
+        self.log.append("warned", code=code, message=message)
 
     def _load(self) -> Any:
         self.log.append("phase", phase="loading")
         self.stop.check()
-        base = checkpoints.load_base(self.spec.model, self.directory, model_class=self.recipe.MODEL_CLASS)
+        loaded = self._untrained()
         self.stop.check()
-        base.config.use_cache = False
+        loaded.model.config.use_cache = False
         # LoRA's first matrices must not depend on what was drawn before.
         transformers.set_seed(self.config.seed)
-        return adapters.prepare(base, self.config, task_type=self.recipe.TASK_TYPE)
+        return adapters.prepare(loaded.model, self.config, task_type=self.recipe.TASK_TYPE, new=loaded.new)
+
+    def _untrained(self) -> Loaded:
+        """The model to start from; what it does not bring is drawn anew, always the same."""
+        transformers.set_seed(self.config.seed)
+        return checkpoints.load(self.spec.model, self.directory, model_class=self.recipe.MODEL_CLASS, **self.head)
 
     def _loop(
-        self, model: Any, tokenizer: Any, prepared: rows.Prepared, machine: Machine, resumed: _Resumed | None
+        self,
+        model: Any,
+        tokenizer: Any,
+        renderer: BaseRenderer,
+        prepared: rows.Prepared,
+        machine: Machine,
+        resumed: _Resumed | None,
     ) -> Loop:
         progress = resumed.progress if resumed else Progress()
         progress.machine = machine.as_fields()
@@ -152,6 +180,7 @@ class _Training:
             prepared.train,
             prepared.held_out,
             recipe=self.recipe,
+            renderer=renderer,
             config=self.config,
             machine=machine,
             folder=self.folder,
@@ -201,11 +230,11 @@ class _Training:
         if last is None:
             raise RunFailure("checkpoint_corrupt", "No checkpoint of this training is whole any more.")
         sentence = f"The best checkpoint (step {wanted}) is gone or broken; the result is that of step {last.step}."
-        self.log.append("warned", code="checkpoint_corrupt", message=sentence)
+        self._warn_broken(sentence)
         checkpoints.load_weights(loop.model, last.path)
 
     def _warn_broken(self, sentence: str) -> None:
-        self.log.append("warned", code="checkpoint_corrupt", message=sentence)
+        self._warn("checkpoint_corrupt", sentence)
 
     def _evaluate(self, loop: Loop, tokenizer: Any, prepared: rows.Prepared) -> dict[str, Any]:
         self.log.append("phase", phase="evaluating")
@@ -228,6 +257,7 @@ class _Training:
                 check=self.stop.check,
                 samples_path=working / outcome.SAMPLES,
             )
+        self.usage.note(loop.progress)
         statistics = outcome.training_statistics(
             loop.progress, total_steps=loop.total_steps, prepared=prepared.as_fields()
         )
@@ -240,9 +270,7 @@ class _Training:
             with loop.model.disable_adapter():
                 yield loop.model
             return
-        base = checkpoints.load_base(self.spec.model, self.directory, model_class=self.recipe.MODEL_CLASS)
-        base.eval()
-        yield base.to(loop.args.device)
+        yield self._untrained().model.eval().to(loop.args.device)
 
     def _finish(self, loop: Loop, tokenizer: Any, evaluation: dict[str, Any]) -> None:
         self.log.append("phase", phase="saving")
@@ -252,7 +280,14 @@ class _Training:
         checkpoints.require_space(self.directory, learned + (16 << 20), "the trained weights")
         beat(0, 3)
         (working / outcome.EVALUATION).write_text(json.dumps(evaluation, indent=1))
-        made = outcome.save_model(loop.model, tokenizer, self.spec, working)
+        made = outcome.save_model(
+            loop.model,
+            tokenizer,
+            self.spec,
+            working,
+            model_class=self.recipe.MODEL_CLASS.__name__,
+            head=self.head,
+        )
         beat(1, 3)
         listed = outcome.list_artifacts(working)
         beat(2, 3)
@@ -268,11 +303,17 @@ class _Training:
         return beat
 
 
+def _context(config: Any, tokenizer: Any) -> int:
+    """Tokens that a model can read: by its positions, and by its tokenizer where that knows better (RoBERTa counts
+    positions from 2)."""
+    positions = getattr(config, "max_position_embeddings", None)
+    limits = [limit for limit in (positions, tokenizer.model_max_length) if isinstance(limit, int) and limit < 1 << 30]
+    return min(limits, default=1 << 30)
+
+
 def _absolute(spec: TrainSpec, directory: Path) -> TrainSpec:
     """The spec with the model's folders made absolute; relative ones are below the run directory."""
     reference = spec.model
     folders = tuple(str(directory / folder) for folder in reference.adapters)
-    model = ModelRef(
-        model_id=reference.model_id, name=reference.name, path=str(directory / reference.path), adapters=folders
-    )
+    model = reference.model_copy(update={"path": str(directory / reference.path), "adapters": folders})
     return spec.model_copy(update={"model": model})

@@ -20,7 +20,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from slm import checkpoints
 from slm.checkpoints import PROGRESS, Checkpoint
 from slm.data.batches import EffectiveBatches, like_lengths
-from slm.data.render import Rendered
+from slm.data.render import BaseRenderer, Rendered
 from slm.errors import RunFailure
 from slm.events import EventLog
 from slm.methods import Recipe
@@ -43,6 +43,7 @@ class Loop(Trainer):  # type: ignore[misc]
         held_out: Sequence[Rendered],
         *,
         recipe: Recipe,
+        renderer: BaseRenderer,
         config: Hyperparameters,
         machine: Machine,
         folder: Path,
@@ -53,7 +54,7 @@ class Loop(Trainer):  # type: ignore[misc]
         check: Callable[[], None],
     ) -> None:
         self.batches = EffectiveBatches(
-            [len(row.input_ids) for row in rows],
+            [row.size for row in rows],
             batch_size=config.batch_size,
             micro_batch=machine.micro_batch,
             seed=config.seed,
@@ -64,14 +65,15 @@ class Loop(Trainer):  # type: ignore[misc]
         self.progress, self.events, self.check, self.speed, self.usage = progress, log, check, Speed(), usage
         share = recipe.sharing_width(model.config, device=machine.device)
         multiple = 8 if machine.device == "cuda" else 1
-        self._collate = partial(recipe.collate, pad_id=pad_id, multiple=multiple, share=share)
+        self._collate = partial(recipe.collate, pad_id=pad_id, config=model.config, multiple=multiple, share=share)
+        self._renderer = renderer
         self._micro_step = self._micro_steps = self._step_tokens = self._step_learned = 0
         self._random: dict[str, torch.Tensor] = {}
         super().__init__(
             model=model,
             args=_arguments(config, machine, folder, self.total_steps),
             train_dataset=rows,
-            data_collator=self._collate,
+            data_collator=self._collate_epoch,
             callbacks=[_Steering(self)],
         )
         # The loss below is divided by the learned tokens of the whole effective batch already.
@@ -82,8 +84,12 @@ class Loop(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Any]:
         # A generator of its own: the loader draws a seed at each epoch, which must not move the global one.
         return DataLoader(
-            self.train_dataset, batch_sampler=self.batches, collate_fn=self._collate, generator=torch.Generator()
+            self.train_dataset, batch_sampler=self.batches, collate_fn=self._collate_epoch, generator=torch.Generator()
         )
+
+    def _collate_epoch(self, rows: Sequence[Rendered]) -> dict[str, torch.Tensor]:
+        seed, epoch = self.config.seed, self.batches.epoch
+        return self._collate([self._renderer.again(row, seed=seed, epoch=epoch) for row in rows])
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device

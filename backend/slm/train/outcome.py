@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ WORKING = f"{checkpoints.TEMPORARY}{ARTIFACTS}"
 SAMPLES, EVALUATION = "samples.jsonl", "evaluation.json"
 
 
-def save_model(model: Any, tokenizer: Any, spec: TrainSpec, working: Path) -> dict[str, Any]:
+def save_model(
+    model: Any, tokenizer: Any, spec: TrainSpec, working: Path, *, model_class: str, head: Mapping[str, Any]
+) -> dict[str, Any]:
     """Write the learned weights below `working` as `adapter/` or `model/`; the `model` part of the last event.
+
+    `model_class` is the `transformers` class that loads it, `head` what an adapter's base has to be loaded with.
 
     Nothing in the files names a path of this machine: PEFT writes the base's folder into two of them.
     """
@@ -30,11 +35,13 @@ def save_model(model: Any, tokenizer: Any, spec: TrainSpec, working: Path) -> di
         config = json.loads((folder / "adapter_config.json").read_bytes())
         config["base_model_name_or_path"] = spec.model.name
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        if head:
+            (folder / checkpoints.HEAD).write_text(json.dumps(head, indent=2, ensure_ascii=False) + "\n")
     else:
         model.config._name_or_path = spec.model.name
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(_readme(kind, spec))
+    (folder / "README.md").write_text(_readme(kind, spec, model_class, with_head=bool(head)))
     (folder / "training_args.bin").unlink(missing_ok=True)
     total, trainable = count_parameters(model)
     weights = sorted(folder.glob("*.safetensors"))
@@ -45,6 +52,7 @@ def save_model(model: Any, tokenizer: Any, spec: TrainSpec, working: Path) -> di
         "path": f"{ARTIFACTS}/{kind}",
         "sha256": file_digest(weights[0]) if len(weights) == 1 else _digest_of(weights),
         "size_bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        **({"labels": list(head["label2id"])} if "label2id" in head else {}),
         "base_model": {"id": spec.model.model_id, "name": spec.model.name, "adapters": len(spec.model.adapters)},
     }
 
@@ -106,7 +114,7 @@ def _digest_of(weights: list[Path]) -> str:
     return hashlib.sha256("".join(file_digest(path) for path in weights).encode()).hexdigest()
 
 
-def _readme(kind: str, spec: TrainSpec) -> str:
+def _readme(kind: str, spec: TrainSpec, model_class: str, *, with_head: bool) -> str:
     """How to load the result, without a word about this machine."""
     lines = [
         "---",
@@ -117,14 +125,16 @@ def _readme(kind: str, spec: TrainSpec) -> str:
         f"Method `{spec.config.method.value}`, adapter `{spec.config.adapter.value}`, seed {spec.config.seed}.",
         "",
         "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"from transformers import {model_class}, AutoTokenizer",
     ]
     if kind == "adapter":
-        lines += [
-            "from peft import PeftModel",
-            "",
-            "base = AutoModelForCausalLM.from_pretrained(BASE)  # the folder of the base model",
-        ]
+        given = "BASE, **head" if with_head else "BASE"
+        lines += ["from peft import PeftModel", ""]
+        if with_head:
+            lines += ["import json", "from pathlib import Path"]
+            lines += ['head = json.loads(Path("adapter/head.json").read_text())  # its labels']
+            lines += ['head["id2label"] = {int(number): label for number, label in head["id2label"].items()}']
+        lines += [f"base = {model_class}.from_pretrained({given})  # the folder of the base model"]
         if spec.model.adapters:
             lines.append(f"# merge its {len(spec.model.adapters)} earlier adapter(s) first, in order, the same way")
         lines += [
@@ -134,7 +144,7 @@ def _readme(kind: str, spec: TrainSpec) -> str:
     else:
         lines += [
             "",
-            'model = AutoModelForCausalLM.from_pretrained("model")',
+            f'model = {model_class}.from_pretrained("model")',
             'tokenizer = AutoTokenizer.from_pretrained("model")',
         ]
     return "\n".join([*lines, "```", ""])

@@ -12,7 +12,7 @@ from slm.data.batches import in_seeded_order, length_summary, split_held_out
 from slm.data.examples import Fault, iter_examples
 from slm.data.formats import BrokenSyntax
 from slm.data.kinds import REQUIRED
-from slm.data.render import Dropped, Rendered, Renderer
+from slm.data.render import BaseRenderer, Dropped, Rendered
 from slm.errors import RunFailure
 from slm.spec import METHOD_FACTS, DatasetKind, DatasetRef, TrainSpec
 
@@ -50,15 +50,15 @@ class Prepared:
         return {
             "train_examples": len(self.train),
             "eval_examples": len(self.held_out),
-            "tokens": sum(len(row.input_ids) for row in self.train),
+            "tokens": sum(row.size for row in self.train),
             "learned_tokens": sum(row.learned for row in self.train),
             "truncated": sum(row.truncated for row in rows),
             "dropped": len(self.dropped),
-            "lengths": length_summary([len(row.input_ids) for row in self.train]),
+            "lengths": length_summary([row.size for row in self.train]),
         }
 
 
-def prepare(spec: TrainSpec, directory: Path, renderer: Renderer, beat: Beat) -> Prepared:
+def prepare(spec: TrainSpec, directory: Path, renderer: BaseRenderer, beat: Beat) -> Prepared:
     """Read and render everything. Raises `RunFailure` where a file is gone or changed, or nothing can be learned."""
     for reference in (spec.train, spec.eval):
         if reference is not None:
@@ -72,8 +72,13 @@ def prepare(spec: TrainSpec, directory: Path, renderer: Renderer, beat: Beat) ->
         dropped += held_out.dropped
         rows, kept = train.rows, in_seeded_order(held_out.rows, seed=spec.config.seed)
     else:
-        rows, kept = split_held_out(train.rows, fraction=spec.config.eval_fraction, seed=spec.config.seed)
-    return Prepared(rows, kept, dropped, _warnings(spec, rows, kept, dropped))
+        rows, kept = split_held_out(
+            train.rows,
+            fraction=spec.config.eval_fraction,
+            seed=spec.config.seed,
+            stratified=renderer.stratified,
+        )
+    return Prepared(renderer.arrange(rows), kept, dropped, _warnings(spec, rows, kept, dropped))
 
 
 def verify(reference: DatasetRef, directory: Path, beat: Beat) -> None:
@@ -93,7 +98,7 @@ def verify(reference: DatasetRef, directory: Path, beat: Beat) -> None:
         raise RunFailure("data_changed", f"The file of dataset '{reference.name}' is not what was uploaded.")
 
 
-def read(reference: DatasetRef, spec: TrainSpec, directory: Path, renderer: Renderer, beat: Beat) -> Reading:
+def read(reference: DatasetRef, spec: TrainSpec, directory: Path, renderer: BaseRenderer, beat: Beat) -> Reading:
     """Every record of a file, rendered or dropped with its reason."""
     kind = reference.kind
     if kind is None or kind not in METHOD_FACTS[spec.config.method].kinds:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from tiny_models import ARCHITECTURES, tiny_model
 
+from slm import causal
 from slm.causal import row_losses
 from slm.data.prefix import common_prefix, lay_out, worthwhile
 from slm.data.render import IGNORED, Rendered
-from slm.methods import sft
 
 
 def row(ids: list[int], learned_from: int) -> Rendered:
@@ -66,15 +66,15 @@ def test_no_row_sees_another() -> None:
 def test_loss_and_gradients_are_those_of_the_rows_alone(architecture: str) -> None:
     rows = task(5)
     model = tiny_model(architecture)
-    width = sft.sharing_width(model.config, device="cpu")
+    width = causal.sharing_width(model.config, device="cpu")
     assert width is not None
     found = []
     for share in (None, width):
-        inputs = sft.collate(rows, pad_id=2, share=share)
+        inputs = causal.collate(rows, pad_id=2, share=share)
         assert ("position_ids" in inputs) == (share is not None)
         assert int(inputs["tokens"]) == sum(len(one.input_ids) for one in rows)
         model.zero_grad()
-        loss = sft.loss_sum(model, inputs)
+        loss = causal.loss_sum(model, inputs)
         loss.backward()
         found.append(
             (loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
@@ -99,7 +99,7 @@ def test_each_row_gets_its_own_score() -> None:
 def test_models_with_windows_get_plain_rows() -> None:
     config = tiny_model("llama").config
     config.sliding_window = 16
-    assert sft.sharing_width(config, device="cpu") is None
+    assert causal.sharing_width(config, device="cpu") is None
     config.sliding_window = None
     config.model_type = "gemma3"
-    assert sft.sharing_width(config, device="cpu") is None
+    assert causal.sharing_width(config, device="cpu") is None

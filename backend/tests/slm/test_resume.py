@@ -7,12 +7,11 @@ import os
 import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import base_folder, events_of, make_run, make_spec, task_rows, write_rows
+from tiny_models import Outcome, base_folder, events_of, make_run, make_spec, outcome, task_rows, write_rows
 
 from slm import checkpoints, run
 from slm.checkpoints import PROGRESS, complete
@@ -51,27 +50,6 @@ elif moment == "scorecard":  # all steps are learned
 sys.exit(run.main(directory))
 """
 MOMENTS = ("epoch", "accumulation", "save", "validation", "scorecard")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    steps: dict[int, float]
-    curve: dict[str, Any]
-    weights: bytes
-    metrics: dict[str, float]
-
-
-def outcome(directory: Path) -> Outcome:
-    events = events_of(directory)
-    (ended,) = [event for event in events if event["type"] == "finished"]
-    (weights,) = (directory / "artifacts").glob("*/*.safetensors")
-    # A step that was repeated must have come out the same.
-    steps: dict[int, float] = {}
-    for event in events:
-        if event["type"] == "step":
-            assert steps.setdefault(event["step"], event["loss"]) == event["loss"]
-    card = ended["evaluation"]
-    return Outcome(steps, card["loss_curve"], weights.read_bytes(), card["metrics"])
 
 
 def make(tmp_path: Path, name: str, adapter: str, **config: Any) -> tuple[Path, TrainSpec]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from slm.events import iter_events
-from slm.spec import WEIGHTS_MARKER, DatasetKind, DatasetRef, FileFormat, ModelRef, TrainSpec, resolve
+from slm.spec import WEIGHTS_MARKER, DatasetKind, DatasetRef, FileFormat, Method, ModelRef, TrainSpec, resolve
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
@@ -22,6 +24,8 @@ CHATML = (
 )
 WORDS = ("red", "green", "blue", "cat", "dog", "bird", "one", "two", "three", "colour", "animal", "number")
 CORPUS = [f"What is the {kind} of {word}? The answer is {word}." for kind in WORDS for word in WORDS]
+ANIMALS = ("cat", "dog", "bird")
+FILLERS = ("the", "a", "some", "my", "your", "old", "big", "this")
 ARCHITECTURES = ("llama", "gpt2", "qwen2")
 
 
@@ -95,6 +99,58 @@ def base_folder(parent: Path, architecture: str = "llama", **sizes: int) -> Path
     return folder
 
 
+def encoder_tokenizer() -> Any:
+    """Words and punctuation as BERT marks them: [CLS] … [SEP]."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: number for number, word in enumerate([*special, "?", ".", *WORDS, *FILLERS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]",
+    )  # fmt: skip
+
+
+def encoder_folder(parent: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0, head: str = "MaskedLM") -> Path:
+    """A random BERT as a pull leaves it: with its head for masked words, or (`head` "Model") without any."""
+    import torch
+    import transformers
+
+    folder = parent / "tiny-bert"
+    tokenizer = encoder_tokenizer()
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+        num_attention_heads=2, max_position_embeddings=64, pad_token_id=0,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model = (transformers.BertForMaskedLM if head == "MaskedLM" else transformers.BertModel)(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / WEIGHTS_MARKER).write_text(json.dumps({"sha256": "0" * 64}))
+    return folder
+
+
+@cache
+def _all_label_rows() -> list[tuple[str, str]]:
+    pairs = [(first, second) for first in ANIMALS for second in ANIMALS if first != second]
+    rows = [(f"{a} {first} {b} {second}", first) for first, second in pairs for a in FILLERS for b in FILLERS]
+    random.Random(0).shuffle(rows)
+    return rows
+
+
+def label_rows(count: int, *, start: int = 0) -> list[dict[str, str]]:
+    """What no bag of words can tell: the label is the animal named first. There are 384 different rows."""
+    return [{"text": text, "label": label} for text, label in _all_label_rows()[start : start + count]]
+
+
 def task_rows(count: int, *, turned: int = 0) -> list[dict[str, str]]:
     """A task that a tiny model learns: name the colour's fixed animal, or the one that is `turned` places on."""
     names, animals = ("red", "green", "blue", "one", "three"), ("cat", "dog", "bird", "two", "number")
@@ -139,7 +195,7 @@ def make_spec(
     base: Path, train: DatasetRef, *, attempt: int = 1, held_out: DatasetRef | None = None, **config: Any
 ) -> TrainSpec:
     small = {"max_length": 64, "generate_max_rows": 2, "max_new_tokens": 4, "epochs": 2, "batch_size": 8}
-    hyperparameters, _ = resolve(small | config)
+    hyperparameters, _ = resolve(small | config, kind=train.kind)
     return TrainSpec(
         run_id="run",
         experiment_id="experiment",
@@ -162,3 +218,34 @@ def make_run(directory: Path, spec: TrainSpec) -> Path:
 def events_of(directory: Path, *types: str) -> list[dict[str, Any]]:
     """The log's events of the given types (beats only where asked for)."""
     return [event for event in iter_events(directory / "events.jsonl") if not types or event["type"] in types]
+
+
+def result(directory: Path, base: Path, method: Method | None = None) -> ModelRef:
+    """What a run made, as another run refers to it."""
+    adapter = directory / "artifacts" / "adapter"
+    if adapter.is_dir():
+        return ModelRef(model_id="tuned", name="Tuned", path=str(base), adapters=(str(adapter),), method=method)
+    return ModelRef(model_id="tuned", name="Tuned", path=str(directory / "artifacts" / "model"), method=method)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What two runs of the same spec must have in common."""
+
+    steps: dict[int, float]
+    curve: dict[str, Any]
+    weights: bytes
+    metrics: dict[str, float]
+
+
+def outcome(directory: Path) -> Outcome:
+    events = events_of(directory)
+    (ended,) = [event for event in events if event["type"] == "finished"]
+    (weights,) = (directory / "artifacts").glob("*/*.safetensors")
+    # A step that was repeated must have come out the same.
+    steps: dict[int, float] = {}
+    for event in events:
+        if event["type"] == "step":
+            assert steps.setdefault(event["step"], event["loss"]) == event["loss"]
+    card = ended["evaluation"]
+    return Outcome(steps, card["loss_curve"], weights.read_bytes(), card["metrics"])
