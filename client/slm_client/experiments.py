@@ -64,6 +64,10 @@ class Experiments:
         """Go on from the last checkpoint as a new run. Raises `Conflict` where that makes no sense."""
         return ExperimentDetail.read(self._transport.json("POST", f"{self._path(experiment_id)}/resume"))
 
+    def reproduce(self, experiment_id: str) -> ExperimentDetail:
+        """Ask for the very same again; the new experiment says in the end whether it came out identical."""
+        return ExperimentDetail.read(self._transport.json("POST", f"{self._path(experiment_id)}/reproduce"))
+
     def delete(self, experiment_id: str) -> None:
         """With its runs, checkpoints and evaluations. Raises `Conflict` while it runs."""
         self._transport.json("DELETE", self._path(experiment_id))

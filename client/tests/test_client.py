@@ -241,3 +241,16 @@ def test_a_broken_stream_is_resumed_after_its_last_event() -> None:
 
 def httpx2_json(document: object) -> str:
     return httpx2.Response(200, json=document).text
+
+
+def test_reproduce_asks_for_the_very_same_again() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append((request.method, request.url.path))
+        row = {"id": "e2", "name": "n", "status": "created", "base_model_id": "b", "training_dataset_id": "d"}
+        return httpx2.Response(201, json={**row, "created_at": "2026-01-01T00:00:00Z"})
+
+    with Client(transport=httpx2.MockTransport(answer)) as client:
+        assert client.experiments.reproduce("e1").id == "e2"
+    assert asked == [("POST", "/experiments/e1/reproduce")]

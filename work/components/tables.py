@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
+from zlib import crc32
 
 import pandas as pd
 import streamlit as st
@@ -41,6 +42,33 @@ def show(
     return chosen
 
 
+def choose(
+    rows: Sequence[Row], identities: Sequence[str], *, key: str, columns: Mapping[str, Any], file_name: str
+) -> tuple[list[str], str | None]:
+    """Draw rows of which several can be ticked and one be opened by a click on a cell: the ids ticked, the id opened.
+
+    Ticks belong to rows and not to places: when a new row comes on top, they move with theirs.
+    """
+    ticked: list[str] = st.session_state.setdefault(f"{key}_ticked", [])
+    frame = pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows])
+    event = st.dataframe(
+        frame,
+        # Another set of rows is another table; its ticks are those of the rows that stayed.
+        key=f"{key}_{crc32(' '.join(identities).encode()):08x}",
+        hide_index=True,
+        column_config=dict(columns),
+        height=_FRAME_PIXELS + _ROW_PIXELS * len(rows),
+        on_select="rerun",
+        selection_mode=["multi-row", "single-cell"],
+        selection_default={"selection": {"rows": [at for at, one in enumerate(identities) if one in ticked]}},
+    )
+    csv_button(rows, key=f"{key}_csv", file_name=file_name)
+    chosen = [identities[place] for place in event.selection.rows if place < len(identities)]
+    st.session_state[f"{key}_ticked"] = chosen
+    opened = next((identities[place] for place, _ in event.selection.cells if place < len(identities)), None)
+    return chosen, opened
+
+
 def csv_button(rows: Sequence[Row], *, key: str, file_name: str) -> None:
     """The table as a file, with whole numbers and exact times instead of what is easy to read."""
     st.download_button(
@@ -73,6 +101,16 @@ def moment_column(label: str, hint: str | None = None) -> Any:
     return st.column_config.DatetimeColumn(label, format="distance", help=hint)
 
 
+def clock(seconds: float | None) -> timedelta | None:
+    """A duration for a column of `clock_column`, to the second."""
+    return None if seconds is None else timedelta(seconds=round(seconds))
+
+
+def clock_column(label: str, hint: str | None = None) -> Any:
+    """Durations as 01:02:03; they sort by length."""
+    return st.column_config.NumberColumn(label, format="compact", help=hint, alignment="right")
+
+
 def _cell(value: Any) -> Any:
     return pd.Timestamp(value) if isinstance(value, datetime) else value
 
@@ -80,6 +118,8 @@ def _cell(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     text = "; ".join(map(str, value)) if isinstance(value, list | tuple) else value
     # A spreadsheet takes these for formulas; a quote in front keeps them text.
     return f"'{text}" if isinstance(text, str) and text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text

@@ -147,6 +147,9 @@ def experiment(identity: str = "e1", name: str = "Tickets to JSON", status: str 
         "warnings": [],
         "progress": progress() if status == "running" else None,
         "error": error() if status == "failed" else None,
+        "requested_config": {"epochs": 3},
+        "cancel_requested": False,
+        "last_event_id": 0,
         **changes,
     }
 
@@ -317,6 +320,12 @@ class Recorded:
         if path == "/system":
             return self.system
         noun, _, identity = path.strip("/").partition("/")
+        if request.method == "GET" and noun == "experiments" and identity.partition("/")[0] in self.rows[noun]:
+            nothing: dict[str, Any] = {
+                "metrics": {}, "events": [], "checkpoints": [], "runs": [], "logs": {"text": "", "size_bytes": 0},
+            }  # fmt: skip
+            if (part := identity.partition("/")[2]) in nothing:
+                return nothing[part]
         if noun not in self.rows or "/" in identity:
             raise Refusal(404, "Not Found", "not_found")
         if not identity and request.method == "GET":

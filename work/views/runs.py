@@ -1,12 +1,32 @@
-"""Runs: every experiment with how it went."""
+"""Runs: every experiment with how it went; choose one to open it, several to compare them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+from slm_client import Client, Experiment, NotTheService, ServiceUnreachable, Unavailable
+
 import service
-from components import badges, pages, states, tables
+from components import badges, comparison, live, pages, sparks, standing, states, tables, titles, words
+from views import compare, run
+
+STATES = ("all", "running", "created", "completed", "failed", "cancelled")
+PAGE = 25
+"""Rows in view: only these ask for their curves."""
 
 
 def show() -> None:
+    if pages.param("id"):
+        run.show()
+    elif pages.param("compare"):
+        compare.show(pages.param("compare").split(","))
+    else:
+        _list()
+
+
+def _list() -> None:
     pages.header("Runs", lead="Every training that was asked for, newest first.")
     client = service.client()
     experiments = client.experiments.list()
@@ -14,22 +34,116 @@ def show() -> None:
         states.empty("Nothing was trained yet.")
         pages.link("train", "Train a model")
         return
-    names = {model.id: model.name for model in client.models.list()}
-    rows = [
-        {
-            "name": experiment.name,
-            "status": badges.words(experiment.status, simulated=experiment.simulated),
-            "base": names.get(experiment.base_model_id, "deleted"),
-            "created": experiment.created_at,
-        }
+    names = titles.known(client)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
+        text = st.text_input("Search", key="q", bind="query-params", icon=":material/search:", width=320)
+        state = st.segmented_control("Status", STATES, default="all", required=True, key="status", bind="query-params")
+    found = matching(experiments, names, words=text or "", status=str(state))
+    if not found:
+        states.empty("No run fits these words.", icon=":material/search_off:")
+        return
+    table = st.container()
+    count = -(-len(found) // PAGE)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        some = "" if len(found) == len(experiments) else f" of {len(experiments):,}"
+        st.caption(f"{words.count(len(found), 'run')}{some}", width="content")
+        number = st.pagination(count, key="page", bind="query-params") if count > 1 else 1
+    shown = found[PAGE * (number - 1) : PAGE * number]
+    known: list[Sequence[Experiment]] = [shown]
+
+    def draw() -> bool:
+        rows = known.pop() if known else _again(service.client(), shown)
+        _table(service.client(), rows, names)
+        return any(not row.ended for row in rows)
+
+    with table:
+        live.watch(draw, active=any(not row.ended for row in shown))
+
+
+def matching(
+    experiments: Sequence[Experiment], names: Mapping[str, str], *, words: str, status: str
+) -> list[Experiment]:
+    """Those in this state (or `all`) in whose name, model, data, method or badge every word is found."""
+    wanted = words.lower().split()
+
+    def text(experiment: Experiment) -> str:
+        parts = (
+            experiment.name,
+            names.get(experiment.base_model_id, ""),
+            names.get(experiment.training_dataset_id, ""),
+            experiment.method,
+            experiment.adapter,
+            badges.SIMULATED if experiment.simulated else "",
+        )
+        return " ".join(parts).lower()
+
+    return [
+        experiment
         for experiment in experiments
+        if status in ("all", experiment.status) and all(word in text(experiment) for word in wanted)
     ]
-    columns = {
-        "name": "Name",
-        "status": badges.column(),
-        "base": "Base model",
-        "created": tables.moment_column("Created"),
+
+
+def _again(client: Client, shown: Sequence[Experiment]) -> list[Experiment]:
+    """The rows in view as they are now: what is under way comes in two answers, what has just ended one by one."""
+    if all(row.ended for row in shown):
+        return list(shown)
+    try:
+        now = {row.id: row for state in ("running", "created") for row in client.experiments.list(status=state)}
+        return [
+            row if row.ended else now.get(row.id) or client.experiments.get(row.id)
+            for row in shown
+        ]  # fmt: skip
+    except (ServiceUnreachable, Unavailable, NotTheService) as error:
+        st.warning(states.away_sentence(error), icon=":material/cloud_off:")
+        return list(shown)
+
+
+def as_row(experiment: Experiment, names: Mapping[str, str], losses: Mapping[str, list[float]]) -> dict[str, Any]:
+    return {
+        "name": experiment.name,
+        "status": badges.words(experiment.status, simulated=experiment.simulated),
+        "loss": losses.get(experiment.id, []),
+        "progress": standing.percent(experiment.status, experiment.progress),
+        "duration": tables.clock(standing.elapsed(experiment.started_at, experiment.finished_at)),
+        "base": names.get(experiment.base_model_id, titles.GONE),
+        "data": names.get(experiment.training_dataset_id, titles.GONE),
+        "method": f"{experiment.method}, {experiment.adapter}",
+        "created": experiment.created_at,
     }
-    chosen = tables.show(rows, key="runs", columns=columns, choose="single-row", file_name="runs")
-    for position in chosen:
-        pages.link("run", f"Open {experiments[position].name}", id=experiments[position].id)
+
+
+_COLUMNS: dict[str, Any] = {
+    "name": st.column_config.TextColumn("Name", width="medium", help="Click it to open the run"),
+    "status": badges.column(),
+    "loss": st.column_config.LineChartColumn(
+        "Loss", width="small", help="Training loss, from its first step to its last"
+    ),
+    "progress": st.column_config.ProgressColumn("Progress", format="%d %%", min_value=0, max_value=100, width="small"),
+    "duration": tables.clock_column("Took", "Hours, minutes and seconds; so far, where it still runs"),
+    "base": "Base model",
+    "data": "Data",
+    "method": "Method",
+    "created": tables.moment_column("Asked for"),
+}
+
+
+def _table(client: Client, shown: Sequence[Experiment], names: Mapping[str, str]) -> None:
+    losses = sparks.losses(client, shown)
+    rows = [as_row(experiment, names, losses) for experiment in shown]
+    bar = st.container(horizontal=True, vertical_alignment="center", key="chosen")
+    chosen, opened = tables.choose(rows, [row.id for row in shown], key="runs", columns=_COLUMNS, file_name="runs")
+    if opened:
+        pages.remember(id=opened)
+        st.rerun()
+    ticked = [experiment for experiment in shown if experiment.id in chosen]
+    with bar:
+        if len(ticked) == 1:
+            pages.link("run", f"Open {ticked[0].name}", icon=":material/open_in_full:", id=ticked[0].id)
+        elif len(ticked) > comparison.MOST_RUNS:
+            st.caption(f"At most {comparison.MOST_RUNS} runs can be compared at once.")
+        elif ticked:
+            together = ",".join(experiment.id for experiment in ticked)
+            pages.link("runs", f"Compare {len(ticked)} runs", icon=":material/compare_arrows:", compare=together)
+        else:
+            st.caption("Click a cell to open its run, tick two or more to compare.")
