@@ -1,47 +1,178 @@
-"""What a training will take, by formula: steps, tokens, time. Standard library only, so that the platform may ask.
+"""What a training will take, by formula: steps, tokens, memory, time. Standard library only, so that the platform may ask.
 
 Constants were measured on two cores of a laptop-class CPU: LoRA over 134.5 million parameters took 11.6 CPU-seconds
-per 1,000 tokens, which is 4 floating-point operations per parameter and token at 46 GFLOP/s a core.
+per 1,000 tokens, which is 4 floating-point operations per parameter and token at 46 GFLOP/s a core. A formula knows
+characters, not tokens, and so is a first guess; `slm.trial` measures.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from slm.spec import METHOD_FACTS, Adapter, Hyperparameters, steps_per_epoch
+from slm.spec import METHOD_FACTS, Adapter, Hyperparameters, Method, steps_per_epoch
 
 CHARACTERS_PER_TOKEN = 4.0
 TEMPLATE_TOKENS = 20
 CORE_FLOPS = 46e9
 GPU_FLOPS = 40e12
 _OPERATIONS = {Adapter.LORA: 4, Adapter.QLORA: 4, Adapter.FULL: 6}
+READING = 2
+"""Operations per parameter and token of looking at a text without learning from it."""
+WRITING = 12
+"""The same for a token that is generated: weights are read once for a few rows only."""
+RUNTIME_BYTES = 600_000_000
+"""Of the libraries, before any model."""
+LAYER_BYTES = 72
+"""Held for each token, layer and unit of width until the gradients are known."""
+LOGIT_BYTES = 12
+"""Held for each learned token and word of the vocabulary: the logits, their copy in the loss, their gradient."""
+MICRO_BATCH = 4
 LONG_SECONDS = 15 * 60
 FEW_ROWS = 20
+FULL_MEMORY = 0.8
+"""A share of the machine's memory beyond which a training is warned of."""
+FAR_BEYOND = 1.5
+"""A share beyond which it is refused."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model as far as the formulas look at it."""
+
+    parameters: int
+    hidden: int
+    layers: int
+    intermediate: int
+    keys: int
+    """Width of keys and values together with `hidden` that of queries."""
+    vocabulary: int
+    gated: bool
+    """Whether the feed-forward layers have three matrices, as Llama's, and not two."""
+
+    @classmethod
+    def of(cls, parameters: int, config: Mapping[str, Any] | None) -> Shape:
+        """From the `config.json` beside the weights; without one, what such a size usually looks like."""
+        found = config or {}
+
+        def number(*names: str, default: int) -> int:
+            return next((int(found[name]) for name in names if isinstance(found.get(name), int)), default)
+
+        guess = 64
+        while 12 * (guess / 64) * guess**2 + 32_000 * guess < parameters:
+            guess += 64
+        hidden = number("hidden_size", "n_embd", "d_model", default=guess)
+        layers = number("num_hidden_layers", "n_layer", "num_layers", default=max(2, hidden // 64))
+        heads = number("num_attention_heads", "n_head", default=max(1, hidden // 64))
+        keys = number("num_key_value_heads", default=heads) * number("head_dim", default=hidden // max(heads, 1))
+        return cls(
+            parameters=max(parameters, 1),
+            hidden=hidden,
+            layers=layers,
+            intermediate=number("intermediate_size", "n_inner", default=4 * hidden),
+            keys=keys,
+            vocabulary=number("vocab_size", default=32_000),
+            gated=str(found.get("model_type", "")) not in {"", "gpt2", "bert", "distilbert", "roberta"},
+        )
+
+    def learned(self, config: Hyperparameters) -> int:
+        """Parameters that learn."""
+        if config.adapter is Adapter.FULL:
+            return self.parameters
+        attention = 4 * self.hidden + 2 * (self.hidden + self.keys)
+        feed_forward = (3 if self.gated else 2) * (self.hidden + self.intermediate)
+        return config.lora_r * self.layers * (attention + feed_forward)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is known of the rows before a tokenizer has seen them."""
+
+    rows: int
+    """Those that become examples."""
+    characters: int
+    """Of all of them together."""
+    longest: int = 0
+    """Characters of the longest."""
+    learned_characters: int | None = None
+    held_out: int | None = None
+    """Rows of an evaluation dataset; null where a part of the rows themselves is held out."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """By formula, before anything is measured. Seconds are for this machine's processor or GPU."""
+    """By formula, before anything is measured. Seconds and bytes are for this machine's processor or GPU."""
 
     steps: int
     tokens: int
+    """Read in all steps together."""
     seconds: float
+    cpu_seconds: float | None
+    """Null on a GPU, where the processor waits."""
+    memory_bytes: int
+    checkpoint_bytes: int
+    """The most that checkpoints take on the disk at a time."""
+    train_examples: int
+    eval_examples: int
     basis: str = "formula"
 
 
-def estimate(
-    config: Hyperparameters, *, parameters: int, rows: int, characters: int, longest: int, cores: int, gpu: bool
-) -> Estimate:
-    """`characters` of all rows together; `rows` that become examples; `cores` that the training may use."""
-    rows = max(rows, 1)
-    per_row = min(characters / rows / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS, config.max_length)
-    learned_rows = max(1, round(rows * (1 - config.eval_fraction)))
-    steps = round(steps_per_epoch(learned_rows, config.batch_size) * config.epochs) or 1
+def estimate(config: Hyperparameters, *, shape: Shape, data: Data, cores: int, gpu: bool) -> Estimate:
+    """`cores` are those that the training may use."""
+    rows = max(data.rows, 1)
+    sides = 2 if config.method is Method.DPO else 1
+    per_row = sides * min(data.characters / rows / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS, config.max_length)
+    held_out = round(rows * config.eval_fraction) if data.held_out is None else data.held_out
+    learned_rows = max(1, rows - held_out) if data.held_out is None else rows
+    steps = max(1, round(steps_per_epoch(learned_rows, config.batch_size) * config.epochs))
     if config.max_steps is not None:
         steps = min(steps, config.max_steps)
-    tokens = round(min(steps * config.batch_size, learned_rows * config.epochs) * per_row)
-    flops = GPU_FLOPS if gpu else CORE_FLOPS * max(cores, 1)
-    return Estimate(steps, tokens, tokens * _OPERATIONS[config.adapter] * max(parameters, 1) / flops)
+    read = min(steps * config.batch_size, learned_rows * config.epochs)
+    tokens = round(read * per_row)
+    work = tokens * _OPERATIONS[config.adapter] + _judging(config, data, held_out, per_row, passes=read / learned_rows)
+    flops = GPU_FLOPS if gpu else CORE_FLOPS
+    seconds = work * shape.parameters / flops
+    learned = shape.learned(config)
+    return Estimate(
+        steps=steps,
+        tokens=tokens,
+        seconds=seconds if gpu else seconds / max(cores, 1),
+        cpu_seconds=None if gpu else seconds,
+        memory_bytes=_memory(config, shape, data, learned, per_row),
+        checkpoint_bytes=(config.save_total_limit + 2) * (12 * learned + (1 << 20)),
+        train_examples=learned_rows,
+        eval_examples=held_out,
+    )
+
+
+def _judging(config: Hyperparameters, data: Data, held_out: int, per_row: float, *, passes: float) -> float:
+    """Operations per parameter of validation and of the scorecard: base and tuned are scored, and answer."""
+    scored = min(held_out, config.eval_max_rows)
+    reading = scored * per_row * READING * (max(1.0, passes) + 2)
+    if config.method is not Method.SFT:
+        return reading
+    answer = (data.learned_characters or 0) / max(data.rows, 1) / CHARACTERS_PER_TOKEN
+    written = min(config.max_new_tokens, 1.5 * answer + 8)
+    return reading + 3 * min(held_out, config.generate_max_rows) * (written * WRITING + per_row * READING)
+
+
+def _memory(config: Hyperparameters, shape: Shape, data: Data, learned: int, per_row: float) -> int:
+    """The most that the process holds: libraries, weights, what learning adds to them, what a micro-batch leaves."""
+    weights = 4 * shape.parameters
+    if config.adapter is Adapter.FULL:
+        # Gradients and two moments; and the untrained base beside the trained model when both are scored.
+        weights += 12 * shape.parameters + 4 * shape.parameters
+    elif config.adapter is Adapter.QLORA:
+        weights = shape.parameters
+    if config.adapter is not Adapter.FULL:
+        weights += 16 * learned
+    micro = min(config.per_device_train_batch_size or MICRO_BATCH, config.batch_size)
+    longest = min(data.longest / CHARACTERS_PER_TOKEN + TEMPLATE_TOKENS, config.max_length) if data.longest else per_row
+    held = micro * longest * (2 if config.method is Method.DPO else 1)
+    share = (data.learned_characters or 0) / max(data.characters, 1) if config.method is Method.SFT else 1.0
+    logits = 0.0 if config.method is Method.CLASSIFY else held * share * shape.vocabulary * LOGIT_BYTES
+    return round(RUNTIME_BYTES + weights + held * shape.layers * shape.hidden * LAYER_BYTES + logits)
 
 
 def warnings(config: Hyperparameters, estimated: Estimate | None, *, rows: int) -> list[str]:
@@ -56,6 +187,8 @@ def warnings(config: Hyperparameters, estimated: Estimate | None, *, rows: int) 
         )
     if rows < FEW_ROWS:
         found.append(f"{rows} rows are very few: the model may learn them by heart and little else.")
+    if config.packing and config.method is not Method.PRETRAIN:
+        found.append(f"packing is of method pretrain; {config.method.value} learns one row a sequence.")
     if estimated is not None and estimated.seconds > LONG_SECONDS:
         passes = f"{config.epochs:g} epochs" if config.max_steps is None else f"{estimated.steps} steps"
         found.append(
