@@ -27,6 +27,7 @@ from app.routes import (
     experiments,
     generation,
     models,
+    plan,
     preview,
     problems,
     runs,
@@ -38,6 +39,7 @@ from app.services import generation as generation_service
 from app.services import model as model_service
 from app.services import storage
 from app.services.asks import Asks
+from app.services.plan import Trials
 from app.services.servers import TEND_SECONDS, Servers
 from app.supervisor import Supervisor
 
@@ -50,6 +52,7 @@ newest first; with `limit` they come in pages, and the `Link` header leads on. E
 `simulated: true`: only their numbers are made up.
 """
 _DATABASE_CHECK_SECONDS = 1.0
+_ROUTES = (service, datasets, preview, models, generation, plan, experiments, runs, evaluations, artifacts)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -66,10 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     problems.install(app)
-    routers = [
-        module.router
-        for module in (service, datasets, preview, models, generation, experiments, runs, evaluations, artifacts)
-    ]
+    routers = [module.router for module in _ROUTES]
     for router in routers:
         app.include_router(router)
     patch_fastapi(app, redirect_from_root_to_docs=False)
@@ -123,6 +123,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     asks = Asks(settings.data_dir, supervisor.executors["local"])
     await asyncio.to_thread(asks.open)
     app.state.database, app.state.supervisor, app.state.asks = database, supervisor, asks
+    app.state.trials = Trials()
     app.state.stopping = threading.Event()
     app.state.servers = Servers(settings)
     if settings.supervise:

@@ -1,4 +1,4 @@
-"""What a training will take, by formula: steps, tokens, memory, time. Standard library only, so that the platform may ask.
+"""What a training will take, by formula: steps, tokens, memory, time. Standard library only: the platform may ask.
 
 Constants were measured on two cores of a laptop-class CPU: LoRA over 134.5 million parameters took 11.6 CPU-seconds
 per 1,000 tokens, which is 4 floating-point operations per parameter and token at 46 GFLOP/s a core. A formula knows
@@ -46,14 +46,17 @@ class Shape:
     layers: int
     intermediate: int
     keys: int
-    """Width of keys and values together with `hidden` that of queries."""
+    """Width of the keys, and of the values; that of the queries is `hidden`."""
     vocabulary: int
     gated: bool
     """Whether the feed-forward layers have three matrices, as Llama's, and not two."""
 
     @classmethod
     def of(cls, parameters: int, config: Mapping[str, Any] | None) -> Shape:
-        """From the `config.json` beside the weights; without one, what such a size usually looks like."""
+        """From the `config.json` beside the weights; without one, what such a size usually looks like.
+
+        `parameters` 0 means that nobody has counted them.
+        """
         found = config or {}
 
         def number(*names: str, default: int) -> int:
@@ -66,14 +69,18 @@ class Shape:
         layers = number("num_hidden_layers", "n_layer", "num_layers", default=max(2, hidden // 64))
         heads = number("num_attention_heads", "n_head", default=max(1, hidden // 64))
         keys = number("num_key_value_heads", default=heads) * number("head_dim", default=hidden // max(heads, 1))
+        intermediate = number("intermediate_size", "n_inner", default=4 * hidden)
+        vocabulary = number("vocab_size", default=32_000)
+        gated = str(found.get("model_type", "")) not in {"", "gpt2", "bert", "distilbert", "roberta"}
+        layer = 2 * hidden * (hidden + keys) + (3 if gated else 2) * hidden * intermediate
         return cls(
-            parameters=max(parameters, 1),
+            parameters=parameters or layers * layer + vocabulary * hidden,
             hidden=hidden,
             layers=layers,
-            intermediate=number("intermediate_size", "n_inner", default=4 * hidden),
+            intermediate=intermediate,
             keys=keys,
-            vocabulary=number("vocab_size", default=32_000),
-            gated=str(found.get("model_type", "")) not in {"", "gpt2", "bert", "distilbert", "roberta"},
+            vocabulary=vocabulary,
+            gated=gated,
         )
 
     def learned(self, config: Hyperparameters) -> int:

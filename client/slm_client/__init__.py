@@ -54,7 +54,7 @@ from slm_client.errors import (
     Unauthorized,
     Unavailable,
 )
-from slm_client.plans import Piece, Preview, PreviewExample
+from slm_client.plans import Figure, Piece, Plan, Preview, PreviewExample
 from slm_client.relay import Relay, Relayed
 
 __all__ = [
@@ -80,6 +80,7 @@ __all__ = [
     "Fault",
     "Faults",
     "FieldError",
+    "Figure",
     "Forbidden",
     "Invalid",
     "Log",
@@ -89,6 +90,7 @@ __all__ = [
     "NotTheService",
     "Origin",
     "Piece",
+    "Plan",
     "Preview",
     "PreviewExample",
     "Progress",

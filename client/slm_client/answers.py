@@ -208,6 +208,7 @@ class ExperimentDetail(Experiment):
     error: RunError | None = None
     cancel_requested: bool = False
     last_event_id: int = 0
+    plan: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +299,8 @@ class EvaluationDetail(Evaluation):
     rows_scored: int | None = None
     rows_available: int | None = None
     verdict: str | None = None
+    planned: Mapping[str, float | None] | None = None
+    actual: Mapping[str, float | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import httpx2
+
 from slm_client.answers import Checkpoint, Curve, Event, Experiment, ExperimentDetail, Log, Run
 from slm_client.events import follow
+from slm_client.plans import Plan
 from slm_client.polling import until_ended
-from slm_client.transport import Transport, segment
+from slm_client.transport import CONNECT_SECONDS, Transport, segment
+
+PLAN_SECONDS = 600.0
+"""How long an answer to a measured plan may take: others may be measured first."""
 
 
 class Experiments:
@@ -40,6 +46,32 @@ class Experiments:
         if executor is not None:
             body["executor"] = executor
         return ExperimentDetail.read(self._transport.json("POST", "/experiments", json=body))
+
+    def plan(
+        self,
+        *,
+        base_model_id: str,
+        training_dataset_id: str,
+        eval_dataset_id: str | None = None,
+        training_config: Mapping[str, Any] | None = None,
+        executor: str | None = None,
+        measure: bool = False,
+    ) -> Plan:
+        """What such a training would take, without creating it; with `measure` by a few real steps (a minute or two).
+
+        Raises whatever `create` would raise.
+        """
+        body: dict[str, Any] = {
+            "base_model_id": base_model_id,
+            "training_dataset_id": training_dataset_id,
+            "eval_dataset_id": eval_dataset_id,
+            "training_config": dict(training_config or {}),
+        }
+        if executor is not None:
+            body["executor"] = executor
+        timeout = httpx2.Timeout(PLAN_SECONDS, connect=CONNECT_SECONDS)
+        params = {"measure": "true"} if measure else {}
+        return Plan.read(self._transport.json("POST", "/experiments/plan", params=params, json=body, timeout=timeout))
 
     def list(self, *, status: str | None = None, limit: int | None = None) -> Sequence[Experiment]:
         """Newest first; all, or the newest `limit`."""

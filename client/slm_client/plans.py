@@ -1,4 +1,4 @@
-"""What is known before anything is spent: previews of what would be learned."""
+"""What is known before anything is spent: previews of what would be learned, plans of what it would take."""
 
 from __future__ import annotations
 
@@ -48,3 +48,35 @@ class Preview(Answer):
     examples: Sequence[PreviewExample] = ()
     rows_read: int = 0
     rows_total: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Answer):
+    """An expected figure; `basis` is `formula` or `measured`."""
+
+    value: float
+    basis: str = "formula"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Answer):
+    """What a training would take: the resolved request with the reason of each default, figures, warnings."""
+
+    executor: str
+    method: str
+    adapter: str
+    steps: Figure
+    tokens: Figure
+    memory_bytes: Figure
+    seconds: Figure
+    checkpoint_bytes: Figure
+    executor_reason: str = ""
+    simulated: bool = False
+    training_config: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    cpu_seconds: Figure | None = None
+    warnings: Sequence[str] = ()
+    overlap: Mapping[str, Any] | None = None
+    train_examples: int = 0
+    eval_examples: int = 0
+    measured: bool = False

@@ -49,6 +49,8 @@ def get_evaluation(evaluation_id: EvaluationId, session: ReadSession) -> Any:
         "rows_available": details.get("rows_available"),
         "rows_generated": details.get("rows_generated"),
         "verdict": details.get("verdict"),
+        "planned": details.get("planned"),
+        "actual": details.get("actual"),
         "loss_curve": row.loss_curve,
         "training_statistics": row.training_statistics,
     }

@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session
 from app.errors import FieldError, Invalid
 from app.models import Experiment
 from app.routes.deps import AppSettings, Db, PagedAnswer, PageQuery, ReadSession
+from app.routes.plan import requested
 from app.routes.problems import declared
-from app.schemas.common import refuse_unknown
 from app.schemas.experiment import ExperimentAnswer, ExperimentDetail, NewExperiment
 from app.schemas.run import CancelBody, CheckpointAnswer, Column, LogAnswer, RunAnswer
 from app.services import evaluation as evaluations
 from app.services import experiment as service
 from app.services import launch, storage, training
+from app.services.plan import Trials
 from slm.events import LOG
 from slm.spec import CHECKPOINT_MARKER
 
@@ -35,29 +36,10 @@ def create(body: NewExperiment, db: Db, settings: AppSettings, request: Request)
     `executor: auto` trains for real where the base model's weights are on this machine, and else simulates: the
     answer says which, and why, and a simulated experiment says so wherever it appears.
     """
-    try:
-        refuse_unknown(dict(body.training_config), known=tuple(launch.CONFIG_KEYS))
-    except ValueError as error:
-        message = str(error)
-        raise Invalid(f"training_config: {message}", errors=(FieldError("training_config", message),)) from None
     with db.read() as session:
-        base, train, evaluate = launch.refer(
-            session,
-            base_model_id=body.base_model_id,
-            training_dataset_id=body.training_dataset_id,
-            eval_dataset_id=body.eval_dataset_id,
-        )
-        wanted = launch.Request(
-            name=body.name,
-            description=body.description,
-            goal=body.goal,
-            training_config=body.training_config,
-            executor=body.executor or settings.default_executor,
-            base=base,
-            train=train,
-            evaluate=evaluate,
-        )
-        experiment, run = launch.prepare(session, wanted, settings)
+        wanted = requested(session, body, settings, name=body.name)
+        trials: Trials = request.app.state.trials
+        experiment, run = launch.prepare(session, wanted, settings, trials=trials)
     db.write(lambda session: launch.insert(session, experiment, run))
     request.app.state.supervisor.wake()
     with db.read() as session:
@@ -212,6 +194,7 @@ def _detail(session: Session, experiment: Experiment) -> ExperimentDetail:
         warnings=list(experiment.warnings or []),
         progress=run.progress if run else None,
         error=experiment.error,
+        plan=experiment.plan,
         cancel_requested=run is not None and run.cancel_requested_at is not None,
         last_event_id=experiment.event_count,
     )

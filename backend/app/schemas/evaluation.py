@@ -33,6 +33,10 @@ class EvaluationDetail(EvaluationAnswer):
     rows_available: int | None
     rows_generated: int | None
     verdict: str | None
+    planned: dict[str, float | None] | None = None
+    """What was expected at creation: steps, tokens, seconds, memory_bytes, cpu_seconds."""
+    actual: dict[str, float | None] | None = None
+    """The same figures as they turned out."""
     loss_curve: dict[str, list[float]]
     training_statistics: dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, JsonValue
 from pydantic_core import CoreSchema
 
 from app.schemas.common import Body, Instant, ShortName, Text, Wire
@@ -42,26 +42,20 @@ def _training_config() -> dict[str, Any]:
 _ID = "01a20b4e-acbc-7f03-9d20-ccef5efd5345"
 
 
-class NewExperiment(Body):
-    """What to train: a base model, data, and how. Everything left out of `training_config` is resolved and shown."""
+_REQUEST: dict[str, JsonValue] = {
+    "name": "Tickets to JSON",
+    "description": "",
+    "base_model_id": _ID,
+    "training_dataset_id": _ID,
+    "eval_dataset_id": None,
+    "training_config": {"learning_rate": 0.001, "epochs": 10, "batch_size": 32},
+    "executor": "auto",
+}
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "name": "Tickets to JSON",
-                "description": "",
-                "base_model_id": _ID,
-                "training_dataset_id": _ID,
-                "eval_dataset_id": None,
-                "training_config": {"learning_rate": 0.001, "epochs": 10, "batch_size": 32},
-                "executor": "auto",
-            }
-        },
-    )
 
-    name: ShortName
-    """What you call it; the resulting model takes its name from it."""
+class Asked(Body):
+    """A training that is asked for, whether it is to be created or only planned."""
+
     description: Text | None = None
     """For people; never read by the training."""
     goal: Text | None = None
@@ -76,6 +70,24 @@ class NewExperiment(Body):
     """learning_rate, epochs, batch_size (examples per step) and the further hyperparameters."""
     executor: Literal["auto", "local", "simulation"] | None = None
     """`auto`, `local` or `simulation`; left out, the service's default."""
+
+
+class NewExperiment(Asked):
+    """What to train: a base model, data, and how. Everything left out of `training_config` is resolved and shown."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _REQUEST})
+
+    name: ShortName
+    """What you call it; the resulting model takes its name from it."""
+
+
+class NewPlan(Asked):
+    """What a creation takes; nothing is created."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": _REQUEST})
+
+    name: ShortName = Field(default="plan")
+    """May be left out."""
 
 
 class ExperimentAnswer(Wire):
@@ -121,3 +133,5 @@ class ExperimentDetail(ExperimentAnswer):
     """True once somebody asked it to stop: it ends as soon as it has saved what is to be kept."""
     last_event_id: int
     """Number of the newest event: `since` goes on from it."""
+    plan: dict[str, Any] | None
+    """What was expected of it at creation: steps, tokens, memory_bytes, seconds, each with its `basis`."""

@@ -13,9 +13,12 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from app.config import BACKEND
 from app.errors import Conflict, FieldError, Invalid, PlatformError, Unavailable
 from app.executors.base import Executor, Handle, SubmitFailed
 from app.models.columns import new_id
@@ -73,14 +76,34 @@ class Asks:
         reason = self._executor.unavailable()
         if reason is not None:
             raise Unavailable(reason, code="executor_unavailable")
-        if self._asked >= self._most:
-            raise Unavailable(
-                f"{self._asked} previews and trials are asked for already; try again in a moment.", code="too_busy"
+        async with self._turn():
+            return await self._answer(spec, seconds, gone)
+
+    async def child(self, command: Sequence[str], *, seconds: float, what: str) -> bytes:
+        """What a small program prints, which needs no tensor. Raises `Unavailable` as `ask` does."""
+        async with self._turn():
+            process = await asyncio.create_subprocess_exec(
+                *command, cwd=BACKEND, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, start_new_session=True
             )
+            try:
+                printed, _ = await asyncio.wait_for(process.communicate(), seconds)
+            except TimeoutError:
+                raise Unavailable(f"The {what} took longer than {seconds:g} s.", code="took_too_long") from None
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await asyncio.shield(process.wait())
+            return printed
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for one's turn; whoever comes when too many wait is refused."""
+        if self._asked >= self._most:
+            raise Unavailable(f"{self._asked} questions are asked already; try again in a moment.", code="too_busy")
         self._asked += 1
         try:
             async with self._slots:
-                return await self._answer(spec, seconds, gone)
+                yield
         finally:
             self._asked -= 1
 

@@ -22,6 +22,8 @@ class Machine:
     logical_cores: int
     memory_bytes: int
     gpus: tuple[str, ...]
+    gpu_memory_bytes: int | None
+    """Of the first GPU; null without one, or where the driver does not tell."""
     cpu_bf16: bool
     """Whether the processor multiplies in bfloat16 by itself; without, it is 5 to 6 times slower than 32-bit floats."""
 
@@ -30,13 +32,15 @@ class Machine:
 def machine() -> Machine:
     """Looked at once; the hardware does not change while the service runs."""
     name, flags = _cpu()
+    gpus = _gpus()
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         processor=name,
         physical_cores=psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
         logical_cores=psutil.cpu_count() or 1,
         memory_bytes=psutil.virtual_memory().total,
-        gpus=_gpus(),
+        gpus=tuple(gpu for gpu, _ in gpus),
+        gpu_memory_bytes=gpus[0][1] if gpus else None,
         cpu_bf16=bool({"avx512_bf16", "amx_bf16"} & flags),
     )
 
@@ -67,13 +71,24 @@ def _cpu() -> tuple[str, frozenset[str]]:
     return name, flags
 
 
-def _gpus() -> tuple[str, ...]:
+def _gpus() -> tuple[tuple[str, int | None], ...]:
+    """Name and bytes of memory of each."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
     try:
-        command = [tool, "--query-gpu=name", "--format=csv,noheader"]
+        command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (subprocess.SubprocessError, OSError):
         return ()
-    return tuple(line.strip() for line in done.stdout.splitlines() if line.strip())
+    found = []
+    for line in done.stdout.splitlines():
+        name, _, mebibytes = line.rpartition(",")
+        if name.strip():
+            found.append((name.strip(), int(mebibytes) << 20 if mebibytes.strip().isdigit() else None))
+    return tuple(found)
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes that are free where a folder is, or will be made."""
+    return shutil.disk_usage(folder if folder.is_dir() else Path()).free

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,9 +18,11 @@ from app.models.columns import new_id, utcnow
 from app.services import dataset as datasets
 from app.services import gate, hardware, references
 from app.services import model as models
+from app.services import plan as plans
 from app.services.gate import rejected
+from app.services.plan import Trials
 from app.services.references import base_kind
-from slm import plan
+from slm.plan import Estimate
 from slm.spec import (
     DatasetKind,
     Hyperparameters,
@@ -59,21 +61,73 @@ def refer(
     return base, train, evaluate
 
 
-def prepare(session: Session, request: Request, settings: Settings) -> tuple[Experiment, Run]:
-    """Resolve everything; reads rows and looks at the disk, writes nothing. Raises `SpecRejected` with the reason."""
-    config, _ = _resolve(request)
-    executor, why = _decide_executor(session, request, config, settings)
-    simulated = executor == "simulation"
-    given_seed = request.training_config.get("seed")
-    if simulated and given_seed is None:
+@dataclass(frozen=True)
+class Decision:
+    """A request with everything resolved that does not depend on tokens."""
+
+    config: Hyperparameters
+    reasons: Mapping[str, str]
+    """Of each default that was taken."""
+    executor: str
+    why: str
+    estimate: Estimate
+    warnings: list[str]
+
+    @property
+    def simulated(self) -> bool:
+        return self.executor == "simulation"
+
+
+def decide(session: Session, request: Request, settings: Settings) -> Decision:
+    """Resolve and judge a request, for creation and plan alike; reads rows and looks at the disk, writes nothing.
+
+    Raises `SpecRejected` or `Conflict` with the reason why it cannot be had.
+    """
+    config, reasons = _resolve(request)
+    executor, why = _decide_executor(session, request, settings)
+    estimated = plans.estimate(
+        session, config, base=request.base, train=request.train, evaluate=request.evaluate, settings=settings
+    )
+    if executor == "simulation":
+        failure_rate(request, settings)
+        return Decision(config, reasons, executor, why, estimated, [])
+    decision = Decision(config, reasons, executor, why, estimated, [])
+    machine = hardware.machine()
+    gate.refuse(asked(request, decision), machine)
+    free = hardware.free_disk(settings.data_dir)
+    warnings = gate.warnings(asked(request, decision), machine, free_disk=free)
+    return replace(decision, warnings=warnings)
+
+
+def asked(request: Request, decision: Decision) -> gate.Asked:
+    """The request as the gate looks at it."""
+    return gate.Asked(
+        base=request.base,
+        trained_by=references.method_of(request.base),
+        train=request.train,
+        evaluate=request.evaluate,
+        config=decision.config,
+        estimate=decision.estimate,
+    )
+
+
+def prepare(
+    session: Session, request: Request, settings: Settings, *, trials: Trials | None = None
+) -> tuple[Experiment, Run]:
+    """The rows of a new experiment; `trials` may have measured it already. Raises as `decide` does."""
+    decision = decide(session, request, settings)
+    config, simulated = decision.config, decision.simulated
+    if simulated and request.training_config.get("seed") is None:
         config = config.model_copy(update={"seed": random.randrange(2**31)})
-    identity, run_id = new_id(), new_id()
-    warnings: list[str] = []
+    run_id, identity = new_id(), new_id()
     if simulated:
         spec: SimulationSpec | TrainSpec = _simulation_spec(request, config, settings, identity, run_id)
     else:
-        warnings = _warnings(request, config, settings)
-        spec = _train_spec(session, request, config, settings, identity, run_id)
+        spec = train_spec(session, request, config, settings, identity, run_id)
+    figures = plans.by_formula(decision.estimate)
+    measured = trials.of(plans.identity(request.base, request.train, request.evaluate, config)) if trials else None
+    if measured is not None and not simulated:
+        figures = plans.by_measure(figures, measured)
     experiment = Experiment(
         id=identity,
         name=request.name,
@@ -84,13 +138,14 @@ def prepare(session: Session, request: Request, settings: Settings) -> tuple[Exp
         eval_dataset_id=request.evaluate.id if request.evaluate else None,
         training_config=json.loads(config.model_dump_json()),
         requested_config=dict(request.training_config),
-        executor=executor,
-        executor_reason=why,
+        executor=decision.executor,
+        executor_reason=decision.why,
         simulated=simulated,
         method=config.method.value,
         adapter=config.adapter.value,
         seed=config.seed,
-        warnings=warnings,
+        warnings=decision.warnings,
+        plan=figures,
         run_id=run_id,
     )
     run = Run(
@@ -98,7 +153,7 @@ def prepare(session: Session, request: Request, settings: Settings) -> tuple[Exp
         task=spec.task,
         experiment_id=identity,
         attempt=1,
-        executor=executor,
+        executor=decision.executor,
         directory=identity,
         spec=json.loads(spec.model_dump_json()),
         lease_until=utcnow(),
@@ -141,15 +196,12 @@ def _sentence(message: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _decide_executor(
-    session: Session, request: Request, config: Hyperparameters, settings: Settings
-) -> tuple[str, str]:
+def _decide_executor(session: Session, request: Request, settings: Settings) -> tuple[str, str]:
     """The executor and why: `auto` trains where the weights are here, else simulates and says how to get them."""
     if request.executor == "simulation":
         return "simulation", "Simulation was asked for: its numbers are made up."
     missing = references.missing_weights(session, request.base, settings)
     if missing is None:
-        _refuse_unsuitable(request, config)
         asked = "asked for" if request.executor == "local" else "the base model's weights are on this machine"
         return "local", f"Trains on this machine: {asked}."
     if request.executor == "local":
@@ -157,37 +209,7 @@ def _decide_executor(
     return "simulation", f"Simulated, its numbers are made up: {missing}"
 
 
-def _refuse_unsuitable(request: Request, config: Hyperparameters) -> None:
-    """What rows show already: data that the method cannot learn from, a base that cannot learn by it."""
-    gate.require_base(request.base, config.method)
-    for field, dataset in (("training_dataset_id", request.train), ("eval_dataset_id", request.evaluate)):
-        if dataset is not None:
-            gate.require_data(dataset, config.method, field=field)
-
-
-def _warnings(request: Request, config: Hyperparameters, settings: Settings) -> list[str]:
-    statistics = request.train.statistics or {}
-    rows = int(statistics.get("examples") or request.train.row_count)
-    machine = hardware.machine()
-    estimated = plan.estimate(
-        config,
-        parameters=request.base.parameters_count,
-        rows=rows,
-        characters=int(statistics.get("characters") or 0),
-        longest=int(statistics.get("longest_characters") or 0),
-        cores=settings.threads or machine.physical_cores,
-        gpu=bool(machine.gpus),
-    )
-    found = plan.warnings(config, estimated, rows=rows)
-    faults = int((request.train.faults or {}).get("count") or 0)
-    if faults:
-        found.append(f"{faults} of {request.train.row_count} training rows cannot be used; see the dataset's faults.")
-    if request.evaluate is not None and request.evaluate.sha256 == request.train.sha256:
-        found.append("The evaluation data are the training data: the result will show memory, not learning.")
-    return found
-
-
-def _train_spec(
+def train_spec(
     session: Session, request: Request, config: Hyperparameters, settings: Settings, identity: str, run_id: str
 ) -> TrainSpec:
     return TrainSpec(
@@ -205,10 +227,6 @@ def _train_spec(
 def _simulation_spec(
     request: Request, config: Hyperparameters, settings: Settings, identity: str, run_id: str
 ) -> SimulationSpec:
-    rate = request.training_config.get("simulated_failure_rate")
-    rate = settings.training_simulation_failure_rate if rate is None else rate
-    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate <= 1:
-        raise rejected("training_config.simulated_failure_rate", "must be a number from 0 to 1.")
     return SimulationSpec(
         run_id=run_id,
         experiment_id=identity,
@@ -218,6 +236,15 @@ def _simulation_spec(
         parameters_count=request.base.parameters_count,
         delay_seconds=settings.training_simulation_delay,
         duration_seconds=settings.training_simulation_duration,
-        failure_rate=float(rate),
+        failure_rate=failure_rate(request, settings),
         seed=config.seed,
     )
+
+
+def failure_rate(request: Request, settings: Settings) -> float:
+    """How probably the simulation fails. Raises `SpecRejected` for what is no probability."""
+    rate = request.training_config.get("simulated_failure_rate")
+    rate = settings.training_simulation_failure_rate if rate is None else rate
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate <= 1:
+        raise rejected("training_config.simulated_failure_rate", "must be a number from 0 to 1.")
+    return float(rate)

@@ -33,7 +33,7 @@ def prepare(
     kind = DatasetKind(dataset.kind) if dataset.kind else None
     asked = {"method": method, "max_length": max_length}
     config, _ = resolve(asked, kind=kind, base=references.base_kind(base))
-    gate.require_base(base, config.method)
+    gate.require_base(base, config.method, trained_by=references.method_of(base))
     gate.require_data(dataset, config.method, field="dataset_id")
     missing = references.missing_weights(session, base, settings)
     if missing is not None:

@@ -11,8 +11,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.models import Artifact, Dataset, Evaluation, Experiment, Model, Run
-from app.models.columns import new_id
+from app.models.columns import new_id, utcnow
 from app.services import model as models
+from app.services import plan as plans
 from app.services import training
 from slm.files import sync_folder
 
@@ -70,7 +71,11 @@ def _register(session: Session, experiment: Experiment, run: Run, payload: Mappi
     relative = str(made.get("path") or "")
     folder = f"artifacts/{run.id}/{relative.removeprefix('artifacts/')}" if relative else None
     details = {key: value for key, value in made.items() if key not in {"path", "format"}}
-    details |= {"training_config": experiment.training_config, "dataset_digests": _digests(session, experiment)}
+    details |= {
+        "method": experiment.method,
+        "training_config": experiment.training_config,
+        "dataset_digests": _digests(session, experiment),
+    }
     model = Model(
         id=new_id(),
         name=name,
@@ -110,6 +115,9 @@ def _evaluate(session: Session, experiment: Experiment, run: Run, model: Model, 
     if found is None:
         return
     shown = {"metrics", "loss_curve", "training_statistics"}
+    statistics = dict(found.get("training_statistics") or {})
+    plan = None if experiment.simulated else experiment.plan
+    planned, actual = plans.planned_and_actual(plan, statistics, seconds=_seconds(session, experiment))
     session.add(
         Evaluation(
             experiment_id=experiment.id,
@@ -119,10 +127,18 @@ def _evaluate(session: Session, experiment: Experiment, run: Run, model: Model, 
             simulated=experiment.simulated,
             metrics=dict(found.get("metrics") or {}),
             loss_curve=dict(found.get("loss_curve") or {key: [] for key in _CURVE}),
-            training_statistics=dict(found.get("training_statistics") or {}),
-            details={key: value for key, value in found.items() if key not in shown},
+            training_statistics=statistics,
+            details={key: value for key, value in found.items() if key not in shown}
+            | {"planned": planned, "actual": actual},
         )
     )
+
+
+def _seconds(session: Session, experiment: Experiment) -> float:
+    """How long its attempts worked in all, this last one up to now."""
+    attempts = session.scalars(select(Run).where(Run.experiment_id == experiment.id, Run.started_at.is_not(None)))
+    spans = (((run.finished_at or utcnow()) - run.started_at) for run in attempts if run.started_at is not None)
+    return sum(span.total_seconds() for span in spans)
 
 
 def register_artifacts(session: Session, run: Run, model: Model, payload: Mapping[str, Any]) -> None:

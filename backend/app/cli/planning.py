@@ -1,0 +1,75 @@
+"""`slm plan`: what a training would take, as a table, before it is started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.cli import connect, tables
+from app.cli.shell import print_json, say
+from app.cli.training import Wanted, dataset_of, parse_settings, ready_model
+
+if TYPE_CHECKING:
+    from slm_client import Plan
+
+
+def plan(wanted: Wanted, *, measure: bool, as_json: bool, url: str | None, key: str | None) -> None:
+    """Upload what is a file, and say what training on it would take."""
+    config = {name: value for name, value in wanted.config.items() if value is not None}
+    config |= parse_settings(wanted.settings)
+    with connect.client(url, key) as client:
+        learned = dataset_of(client, wanted.data, "training", quiet=True)
+        scored = dataset_of(client, wanted.evaluation, "evaluation", quiet=True) if wanted.evaluation else None
+        base = connect.model(client, wanted.model) if wanted.model else ready_model(client)
+        if measure:
+            say("Taking a few steps; this may take a minute or two.", quiet=True)
+        found = client.experiments.plan(
+            base_model_id=base.id,
+            training_dataset_id=learned.id,
+            eval_dataset_id=scored.id if scored else None,
+            training_config=config,
+            executor=wanted.executor,
+            measure=measure,
+        )
+    if as_json:
+        print_json(found.wire)
+        return
+    say(f"{base.name} on {learned.name}: {found.method} with {found.adapter}. {found.executor_reason}")
+    _say_figures(found)
+    _say_settings(found)
+    if found.overlap is not None:
+        matches = sum(int(found.overlap.get(kind) or 0) for kind in ("exact", "normalised", "near"))
+        say(f"overlap: {matches} of {found.overlap.get('rows')} evaluation rows are like training rows")
+    for warning in found.warnings:
+        say(f"note: {warning}")
+
+
+def _say_figures(found: Plan) -> None:
+    rows: list[tuple[object, ...]] = [
+        ("steps", f"{found.steps.value:,.0f}", found.steps.basis),
+        ("tokens", f"{found.tokens.value:,.0f}", found.tokens.basis),
+        ("time", tables.duration(found.seconds.value), found.seconds.basis),
+    ]
+    if found.cpu_seconds is not None:
+        rows.append(("CPU time", tables.duration(found.cpu_seconds.value), found.cpu_seconds.basis))
+    rows += [
+        ("memory", tables.size(found.memory_bytes.value), found.memory_bytes.basis),
+        ("disk for checkpoints", tables.size(found.checkpoint_bytes.value), found.checkpoint_bytes.basis),
+    ]
+    tables.print_table(("it takes", "", "by"), rows, right=("",))
+    say(f"learned from {found.train_examples:,} rows, scored on {found.eval_examples:,}")
+
+
+def _say_settings(found: Plan) -> None:
+    """The values that shape the learning, each with where it comes from."""
+    rows = [
+        (name, value, found.reasons.get(name, "as asked for").rstrip("."))
+        for name, value in found.training_config.items()
+        if name in found.reasons or (name in _MAY_BE_ASKED and value is not None)
+    ]
+    tables.print_table(("setting", "value", "why"), rows)
+
+
+_MAY_BE_ASKED = frozenset(
+    {"method", "adapter", "learning_rate", "epochs", "batch_size", "max_length", "max_steps", "lora_r", "seed"}
+)
+"""Of the settings that have no reason, those that are shown: the others are the same for every training."""
