@@ -1,4 +1,4 @@
-"""Previews through the client: what the service refuses and what it answers, as a caller sees it."""
+"""Previews and plans through the client: what the service refuses and what it answers, as a caller sees it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from slm_client import Client, Conflict, Invalid, NotFound, Preview
+from slm_client import Client, Conflict, Figure, Invalid, NotFound, Preview
 
 PREVIEW = {
     "method": "sft",
@@ -63,3 +63,27 @@ def test_what_cannot_be_previewed_is_told(client: Client, tickets: Path) -> None
         client.datasets.preview("nothing", base_model_id=absent.id)
     with pytest.raises(Invalid):
         client.datasets.preview(dataset.id, base_model_id=absent.id, method="classify")
+
+
+def test_a_plan_is_what_would_be_created(client: Client, tickets: Path) -> None:
+    dataset = client.datasets.upload(tickets)
+    base = client.models.list(model_type="base")[0]
+    config = {"epochs": 2, "batch_size": 4}
+    found = client.experiments.plan(
+        base_model_id=base.id, training_dataset_id=dataset.id, eval_dataset_id=dataset.id, training_config=config
+    )
+    assert (found.executor, found.simulated, found.method, found.measured) == ("simulation", True, "sft", False)
+    assert found.steps == Figure(value=10, basis="formula")
+    assert found.training_config["epochs"] == 2
+    assert found.reasons["learning_rate"].endswith(".")
+    assert found.overlap is not None
+    assert found.overlap["exact"] == 20
+    made = client.experiments.create(
+        "planned", base_model_id=base.id, training_dataset_id=dataset.id, eval_dataset_id=dataset.id,
+        training_config=config,
+    )  # fmt: skip
+    assert made.plan is not None
+    assert made.plan["steps"] == found.wire["steps"]
+    with pytest.raises(Invalid) as refused:
+        client.experiments.plan(base_model_id=base.id, training_dataset_id=dataset.id, training_config={"epoch": 1})
+    assert "did you mean 'epochs'?" in refused.value.detail

@@ -60,3 +60,32 @@ def test_what_is_refused_is_a_sentence(service: Service) -> None:
     assert "not on this machine" in said
     assert "slm pull" in said
     assert "There is no file" in slm(service, "preview", "nowhere.csv", code=2)
+
+
+def test_a_plan_says_what_it_takes_and_why(service: Service) -> None:
+    dataset = service.upload(rows(60), name="sixty")
+    said = slm(service, "plan", "--data", dataset, "--model", "tiny-llama", "--epochs", "2", "--set", "max_length=64")
+    assert "tiny-llama on sixty: sft with lora. Trains on this machine" in said
+    assert "learned from 54 rows, scored on 6" in said
+    assert [line.split() for line in said.splitlines() if line.startswith("steps")] == [["steps", "14", "formula"]]
+    assert [line.split()[:2] for line in said.splitlines() if line.startswith(("epochs", "max_length"))] == [
+        ["epochs", "2.0"], ["max_length", "64"],
+    ]  # fmt: skip
+    assert "usual for sft with lora" in said
+    assert service.client.experiments.list() == []
+
+
+def test_a_plan_for_a_script_and_what_is_refused(service: Service) -> None:
+    dataset = service.upload(rows(60), name="more of sixty")
+    command = ("plan", "--data", dataset, "--eval", dataset, "--model", "tiny-llama")
+    found = json.loads(slm(service, *command, "--json"))
+    assert (found["steps"]["basis"], found["overlap"]["exact"]) == ("formula", 60)
+    base = found["training_config"]
+    assert (
+        found
+        == service.client.experiments.plan(
+            base_model_id=service.base(), training_dataset_id=dataset, eval_dataset_id=dataset
+        ).wire
+    )
+    assert base["method"] == "sft"
+    assert "classify" in slm(service, *command, "--set", "method=classify", code=4)

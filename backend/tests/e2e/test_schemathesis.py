@@ -90,6 +90,11 @@ def walk_what_ends(service: Service, call: object, body: dict[str, str]) -> None
     call("POST", "/runs/{run_id}/cancel", names={"run_id": resumed["run_id"]})
     service.ended(slow)
     call("POST", "/models/{model_id}/chat", names={"model_id": service.base()}, json={"prompt": "Hello"})
+    learned = service.client.datasets.list(q="slow rows")[0].id
+    call(
+        "POST", "/datasets/{dataset_id}/preview", names={"dataset_id": learned}, json={"base_model_id": service.base()}
+    )
+    call("POST", "/experiments/plan", json={"base_model_id": service.base(), "training_dataset_id": learned})
     model = call("POST", "/models", json={"name": "far away", "source": {"hub": "someone/model"}}).json()
     name = {"model_id": model["id"]}
     call("GET", "/models/{model_id}", names=name)
