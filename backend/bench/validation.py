@@ -27,6 +27,11 @@ from slm.data.inspection import inspect_file
 from slm.spec import FileFormat
 
 BACKEND = Path(__file__).parent.parent
+SHAPES = [
+    *("pairs.csv", "labels.csv", "text.csv", "preference.csv"),
+    *("pairs.jsonl", "labels.jsonl", "text.jsonl", "preference.jsonl", "chat.jsonl"),
+    *("pairs.json", "chat.json"),
+]
 TARGETS = {FileFormat.CSV: 0.4, FileFormat.JSONL: 2.0, FileFormat.JSON: None}
 _WORDS = [
     "invoice",
@@ -86,6 +91,10 @@ def _chat(draw: random.Random, number: int) -> dict[str, Any]:
 
 def _preference(draw: random.Random, _: int) -> dict[str, Any]:
     return {"prompt": _sentence(draw, 20), "chosen": _sentence(draw, 30), "rejected": _sentence(draw, 12)}
+
+
+def _plain(draw: random.Random, number: int) -> dict[str, Any]:
+    return {"text": f"{_sentence(draw, 60)} {number}"}
 
 
 def write(path: Path, make: Callable[[random.Random, int], dict[str, Any]], size: int) -> None:
@@ -179,18 +188,16 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for made in ("pairs.csv", "labels.csv", "pairs.jsonl", "labels.jsonl", "chat.jsonl", "pairs.json", "chat.json"):
+        for made in SHAPES:
             write(folder / made, _MAKERS[made.partition(".")[0]], arguments.megabytes * 1_000_000)
             compare(folder / made, arguments.rounds)
             (folder / made).unlink()
-        write(folder / "preference.jsonl", _preference, arguments.megabytes * 1_000_000)
-        compare(folder / "preference.jsonl", arguments.rounds)
         if arguments.memory_megabytes:
             for made in ("pairs.csv", "chat.jsonl", "pairs.json"):
                 memory(folder, made, _MAKERS[made.partition(".")[0]], arguments.memory_megabytes)
 
 
-_MAKERS = {"pairs": _pair, "labels": _labelled, "chat": _chat}
+_MAKERS = {"pairs": _pair, "labels": _labelled, "text": _plain, "preference": _preference, "chat": _chat}
 
 if __name__ == "__main__":
     main()

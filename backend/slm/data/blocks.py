@@ -65,17 +65,18 @@ class LineBlocks:
     def __iter__(self) -> Iterator[bytes]:
         rest = b""
         for chunk in self._chunks:
-            content = rest + chunk
-            cut = content.rfind(b"\n") + 1
-            if not cut and self._carriage_returns:
-                cut = content.rfind(b"\r", 0, len(content) - 1) + 1
-            if not cut:
-                if len(content) > MAX_RECORD_BYTES:
-                    raise too_long(self.line)
-                rest = content
+            cut = chunk.rfind(b"\n") + 1
+            if cut:
+                yield b"".join((rest, memoryview(chunk)[:cut]))
+                rest = chunk[cut:]
                 continue
-            rest = content[cut:]
-            yield content[:cut]
+            rest += chunk
+            cut = rest.rfind(b"\r", 0, len(rest) - 1) + 1 if self._carriage_returns else 0
+            if cut:
+                yield rest[:cut]
+                rest = rest[cut:]
+            elif len(rest) > MAX_RECORD_BYTES:
+                raise too_long(self.line)
         if rest:
             yield rest
 

@@ -2,7 +2,7 @@
 
 Equal rows have equal hashes, so a repetition is never missed. Two different rows share a hash with a chance of
 n² / 2^65 over a file of n rows (one in thirty million for a million rows): in that sense the count is exact. Beyond
-`limit` rows a shrinking share of all hashes is kept and the count is an estimate, and called so.
+`limit` different rows a shrinking share of the hashes is kept and the count is an estimate, and called so.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import tempfile
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
 _PARTS = 1024
 """Hashes are counted part by part, so that one part of even a billion rows fits in memory."""
 _IN_MEMORY = 200_000
-"""Hashes collected before they are sorted and written: 8 bytes each, and 32 more while they are being sorted."""
+"""Different hashes collected before they are sorted and written: about 80 bytes each."""
 _LIMIT = 100_000_000
 _SPAN = 2**64 // _PARTS
 
@@ -29,33 +29,36 @@ class Duplicates:
     """
 
     def __init__(self, folder: Path | None = None, *, in_memory: int = _IN_MEMORY, limit: int = _LIMIT) -> None:
-        self._hashes = array("q")
+        self._hashes: set[int] = set()
         self._folder, self._in_memory, self._limit = folder, in_memory, limit
         self._file: IO[bytes] | None = None
         self._runs: list[tuple[int, list[int]]] = []
         self._kept = _PARTS
         self._written = 0
+        self._repeated = 0
 
     @property
     def exact(self) -> bool:
         return self._kept == _PARTS
 
-    def add(self, hashes: Iterable[int]) -> None:
-        self._hashes.extend(hashes)
+    def add(self, hashes: Collection[int]) -> None:
+        before = len(self._hashes)
+        self._hashes.update(hashes)
+        self._repeated += before + len(hashes) - len(self._hashes)
         if len(self._hashes) >= self._in_memory:
             self._spill()
 
     def count(self) -> int:
         """How many rows repeat an earlier one. Ends the collection."""
         if self._file is None:
-            return len(self._hashes) - len(set(self._hashes))
+            return self._repeated
         self._spill()
         repeated = sum(map(self._count_part, range(self._kept)))
         self._file.close()
-        return repeated * _PARTS // self._kept
+        return self._repeated + repeated * _PARTS // self._kept
 
     def _spill(self) -> None:
-        """Write the hashes sorted, remembering where each part begins."""
+        """Write the hashes sorted, each once, remembering where each part begins."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (closed by `count`, unnamed on disk)
         ordered = array("q", sorted(self._hashes))
@@ -64,7 +67,7 @@ class Duplicates:
         self._runs.append((self._written, [*starts, end]))
         self._file.write(memoryview(ordered)[:end])
         self._written += end
-        self._hashes = array("q")
+        self._hashes = set()
         if self._written >= self._limit and self._kept > 1:
             self._kept //= 2
             self._limit *= 2

@@ -85,11 +85,14 @@ class Detector:
         self._votes: Counter[Reading] = Counter()
         self._extras: dict[Reading, set[tuple[str, str]]] = {}
         self._rows = 0
+        self._last: tuple[Sequence[str], list[tuple[Reading, set[tuple[str, str]]]]] = ((), [])
 
     def see(self, names: Sequence[str], count: int = 1) -> None:
         """`count` more rows have exactly these columns."""
         self._rows += count
-        for reading, extras in readings(names):
+        if names != self._last[0]:
+            self._last = (names, readings(names))
+        for reading, extras in self._last[1]:
             self._votes[reading] += count
             self._extras.setdefault(reading, set()).update(extras)
 

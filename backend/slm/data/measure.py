@@ -8,11 +8,11 @@ is measured row by row by `to_example`, which alone decides what a fault is: bot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, repeat
-from operator import add, gt, itemgetter, sub
+from operator import add, eq, itemgetter, sub
 from typing import Any
 
 import orjson
@@ -44,15 +44,13 @@ class Group:
         self, names: tuple[str, ...], columns: list[Sequence[Any]], index: Sequence[int], *, all_text: bool = False
     ) -> None:
         self.names, self.columns, self.index = names, columns, index
-        self.is_text = [all_text or set(map(type, column)) == {str} for column in columns]
+        self._types = [{str} if all_text else set(map(type, column)) for column in columns]
+        self.is_text = [types == {str} for types in self._types]
         self._full: dict[int, bool] = {}
         self._lengths: dict[int, list[int]] = {}
 
     def place(self, name: str | None) -> int | None:
         return self.names.index(name) if name in self.names else None
-
-    def column(self, name: str) -> Sequence[Any] | None:
-        return None if (place := self.place(name)) is None else self.columns[place]
 
     def full(self, place: int) -> bool:
         """Whether every cell of this column is text with content."""
@@ -63,15 +61,18 @@ class Group:
     def lengths(self, place: int) -> list[int]:
         """Of the texts in this column; nothing else is counted."""
         if place not in self._lengths:
-            column = self.columns[place]
-            texts = column if self.is_text[place] else [value for value in column if isinstance(value, str)]
+            texts = self.columns[place]
+            if not self.is_text[place]:
+                texts = [value for value in texts if type(value) is str] if str in self._types[place] else ()
             self._lengths[place] = list(map(len, texts))
         return self._lengths[place]
 
     def lists(self, name: str) -> Sequence[list[Any]] | None:
         """The column, where every cell of it is a list of something."""
-        column = self.column(name)
-        return column if column is not None and set(map(type, column)) == {list} and all(column) else None
+        place = self.place(name)
+        if place is None or self._types[place] != {list} or not all(self.columns[place]):
+            return None
+        return self.columns[place]
 
 
 def grouped(block: Block) -> tuple[list[Group], list[int]]:
@@ -115,12 +116,12 @@ def _uniform(rows: list[dict[str, Any]]) -> Group | None:
         return None
 
 
-def row_hashes(group: Group) -> Iterator[int]:
+def row_hashes(group: Group) -> list[int]:
     """A hash of each row's fields and values; a number and the text that looks like it differ."""
     order = sorted(range(len(group.names)), key=group.names.__getitem__)
     salt = hash(tuple(group.names[place] for place in order))
     cells = [group.columns[place] if group.is_text[place] else _hashable(group.columns[place]) for place in order]
-    return map(hash, zip(repeat(salt), *cells, strict=False))
+    return list(map(hash, zip(repeat(salt), *cells, strict=False)))
 
 
 def odd_hash(row: Any) -> int | None:
@@ -214,7 +215,7 @@ class Tally:
     def _measured(self, lengths: list[int], learned: int) -> None:
         self.examples += len(lengths)
         self.characters += sum(lengths)
-        self.longest = max(self.longest, *lengths)
+        self.longest = max(self.longest, max(lengths))
         self.learned += learned
 
     def _labelled(self, labels: Sequence[str]) -> None:
@@ -230,6 +231,7 @@ class Tally:
         measure: dict[DatasetKind, Callable[[Group], bool]] = {
             DatasetKind.MESSAGES: self._message_columns,
             DatasetKind.PROMPT_COMPLETION: self._pair_columns,
+            DatasetKind.PREFERENCE: self._preference_columns,
             DatasetKind.CLASSIFICATION: self._label_columns,
             DatasetKind.TEXT: self._text_column,
         }
@@ -277,25 +279,41 @@ class Tally:
         self._measured(lengths, sum(group.lengths(completion)))
         return True
 
+    def _preference_columns(self, group: Group) -> bool:
+        chosen, rejected = self._full_column(group, "chosen"), self._full_column(group, "rejected")
+        if chosen is None or rejected is None or group.place(self.mapping.get("system")) is not None:
+            return False
+        if any(map(eq, group.columns[chosen], group.columns[rejected])):
+            return False
+        answers = lengths = list(map(add, group.lengths(chosen), group.lengths(rejected)))
+        if "prompt" in self.mapping:
+            prompt = self._full_column(group, "prompt")
+            if prompt is None:
+                return False
+            lengths = list(map(add, answers, group.lengths(prompt)))
+        self._measured(lengths, sum(answers))
+        return True
+
     def _message_columns(self, group: Group) -> bool:
         column = group.lists(self.mapping["messages"])
         if column is None:
             return False
         turns = list(chain.from_iterable(column))
-        # Two keys a message: then neither tool calls nor weights can be there.
-        if set(map(type, turns)) != {dict} or set(map(len, turns)) != {2}:
-            return False
-        role, text = ("role", "content") if "role" in turns[0] else ("from", "value")
         try:
+            # Two keys a message: then neither tool calls nor weights can be there.
+            if set(map(len, turns)) != {2}:
+                return False
+            role, text = ("role", "content") if "role" in turns[0] else ("from", "value")
             speaks = list(map(_ASSISTANT.__getitem__, map(itemgetter(role), turns)))
             contents = list(map(itemgetter(text), turns))
-        except (KeyError, TypeError):  # other keys, or a role that is unknown, oddly spelled or no text
+        except (KeyError, TypeError):  # no objects, other keys, or a role that is unknown, oddly spelled or no text
             return False
         if set(map(type, contents)) != {str} or not all(map(str.strip, contents)):
             return False
         sizes = list(map(len, contents))
         counts = list(map(len, column))
-        if not all(map(gt, _sums(speaks, counts), repeat(0))):
+        answered = all(map(speaks.__getitem__, map(sub, accumulate(counts), repeat(1))))
+        if not answered and not all(_sums(speaks, counts)):
             return False
         self._measured(_sums(sizes, counts), sum(compress(sizes, speaks)))
         self.turns.update(counts)

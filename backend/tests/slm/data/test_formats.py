@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slm.data import formats
 from slm.data.formats import MAX_COLUMNS, SURPLUS, BrokenSyntax, format_of, iter_blocks, iter_records
 from slm.spec import FileFormat
 
@@ -333,3 +336,36 @@ def test_reading_stops_where_the_reader_stops(put: Any, cut: Any) -> None:
         assert next(records).values == {"a": 1}
         assert next(records).line == 2
     assert orjson.loads(path.read_bytes().split(b"\n")[0]) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('{"a": [{"x": 1}\n{"y": 2}]}, {"c": 3}\n', 1),
+        ('{"a": [1\n2]}, {"c": 3}\n', 1),
+        ('{"a": 1}, {"b": 2}\n{"c": 3}\n', 1),
+        ('{"a": 1}\n{"b": 2},\n', 2),
+        ('{"a": 1}\n,{"b": 2}\n', 2),
+        ('{"a": "x\ny"}\n', 1),
+        ('{"a": 1}\n]\n[{"b": 2}\n', 2),
+    ],
+)
+def test_lines_that_are_valid_together_only_are_refused(put: Any, content: str, line: int) -> None:
+    assert broken(put("together.jsonl", content), JSONL).line == line
+
+
+def test_a_file_may_hold_the_number_that_stands_between_lines(put: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_SEPARATOR", 77)
+    monkeypatch.setattr(formats, "_BETWEEN", b",77,")
+    assert values(put("fair.jsonl", '{"a": 77}\n{"a": [77, 77]}\n'), JSONL) == [{"a": 77}, {"a": [77, 77]}]
+    records = list(iter_records(put("numbers.jsonl", '77\n{"a": 1}\n77\n'), JSONL))
+    assert [record.values for record in records] == [{}, {"a": 1}, {}]
+    for content in ('{"a": [1\n2]}\n', '{"a": 1},77,{"b": 2}\n', '77\n{"a": 1},77\n'):
+        assert "not valid JSON" in broken(put("forged.jsonl", content), JSONL).message
+
+
+def test_the_number_between_lines_is_drawn_anew_in_each_process() -> None:
+    """Else a file could be written that hides a line end within a value."""
+    draw = [sys.executable, "-c", "from slm.data import formats; print(formats._SEPARATOR)"]
+    drawn = {subprocess.run(draw, capture_output=True, text=True, check=True).stdout for _ in range(3)}
+    assert len(drawn) == 3
