@@ -56,6 +56,14 @@ def load_config(reference: ModelRef) -> Any:
         ) from None
 
 
+def context_length(config: Any, tokenizer: Any) -> int:
+    """Tokens that a model can read: by its positions, and by its tokenizer where that knows better (RoBERTa counts
+    positions from 2)."""
+    positions = getattr(config, "max_position_embeddings", None)
+    limits = [limit for limit in (positions, tokenizer.model_max_length) if isinstance(limit, int) and limit < 1 << 30]
+    return min(limits, default=1 << 30)
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to be trained, and what it does not bring."""

@@ -23,6 +23,7 @@ FINISHED, FAILED, CANCELLED, TEMPORARY = 0, 1, 3, 75
 TASKS = {
     "train": ("slm.train", "train"),
     "pull": ("slm.weights", "run_pull"),
+    "evaluate": ("slm.scoring", "evaluate"),
     "preview": ("slm.preview", "preview"),
 }
 """Task → (module, function) that carries it out: `(spec, directory, log, stop)`; imported only when asked for."""

@@ -48,6 +48,7 @@ __all__ = [
     "PreviewSpec",
     "PullSpec",
     "RunSpec",
+    "Scoring",
     "SimulationSpec",
     "Source",
     "Task",
@@ -178,6 +179,7 @@ class Scoring(Frozen):
     generate_max_rows: int = Field(default=64, ge=0, le=100_000)
     max_new_tokens: int = Field(default=96, ge=1, le=8192)
     seed: int = Field(default=42, ge=0, lt=2**31)
+    dpo_beta: float = Field(default=0.1, gt=0, le=10)
 
 
 class EvaluateSpec(Frozen):
@@ -190,6 +192,8 @@ class EvaluateSpec(Frozen):
     model: ModelRef
     method: Method
     """The yardstick: that of the model's own training, or what the data suggest for a base."""
+    base: ModelRef | None = None
+    """What a fine-tuned model was before its last training; null for a base."""
     dataset: DatasetRef
     train: DatasetRef | None = None
     """What the model learned from, for the overlap; null where that is unknown or gone."""

@@ -213,7 +213,7 @@ class ExperimentDetail(Experiment):
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Answer):
-    """One attempt at long work: a training, a simulation, a pull. `interrupted` means that another attempt follows."""
+    """One attempt at long work: a training, a pull, an evaluation. `interrupted` means that another attempt follows."""
 
     id: str
     task: str
@@ -224,6 +224,8 @@ class Run(Answer):
     model_id: str | None = None
     progress: Progress | None = None
     error: RunError | None = None
+    result: Mapping[str, Any] | None = None
+    """What a completed run made: of an evaluation its `evaluation_id`."""
     resumed_from_step: int | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
@@ -286,18 +288,30 @@ class Evaluation(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationDetail(Evaluation):
-    """Base and tuned model on the same rows. `intervals`: metric → base, tuned, difference → [low, high]."""
+    """Base and tuned model on the same rows. `intervals`: metric → base, tuned, difference → [low, high].
+
+    `base_metrics` is empty where a base was scored by itself.
+    """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     loss_curve: Mapping[str, Sequence[float]] = field(default_factory=dict)
     training_statistics: Mapping[str, Any] = field(default_factory=dict)
     model_id: str | None = None
     dataset_id: str | None = None
+    run_id: str | None = None
+    method: str | None = None
     base_metrics: Mapping[str, float] = field(default_factory=dict)
+    metric_notes: Mapping[str, str] | None = None
     baselines: Mapping[str, Any] = field(default_factory=dict)
     intervals: Mapping[str, Any] = field(default_factory=dict)
+    overlap: Mapping[str, Any] | None = None
+    """exact, normalised, near, rows, share, examples, metrics_without, rows_without."""
     rows_scored: int | None = None
     rows_available: int | None = None
+    rows_generated: int | None = None
+    rows_chosen: str | None = None
+    per_class: Sequence[Mapping[str, Any]] | None = None
+    confusion: Mapping[str, Any] | None = None
     verdict: str | None = None
     planned: Mapping[str, float | None] | None = None
     actual: Mapping[str, float | None] | None = None

@@ -66,8 +66,7 @@ def change_model(model_id: ModelId, body: ModelChanges, db: Db, settings: AppSet
 @router.delete("/{model_id}", status_code=204, responses=declared(404, 409), summary="Delete a model")
 def delete_model(model_id: ModelId, db: Db, settings: AppSettings) -> None:
     """A fine-tuned model goes with its files. Refused with 409 while an experiment or another model refers to it."""
-    folder = db.write(lambda session: service.delete(session, model_id))
-    if folder:
+    for folder in db.write(lambda session: service.delete(session, model_id)):
         storage.remove_directory(settings.data_dir.resolve() / folder)
 
 

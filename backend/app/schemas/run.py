@@ -41,7 +41,7 @@ class RunAnswer(Wire):
 
     id: str
     task: str
-    """`train`, `simulate`, `pull`."""
+    """`train`, `simulate`, `pull`, `evaluate`, `predict`, `export`."""
     state: str
     """`queued`, `starting`, `running`, `completed`, `failed`, `cancelled`, `interrupted` (another attempt follows)."""
     attempt: int
@@ -50,6 +50,8 @@ class RunAnswer(Wire):
     model_id: str | None
     progress: Progress | None
     error: RunError | None
+    result: dict[str, Any] | None
+    """What it made, once it is completed: of an evaluation its `evaluation_id`."""
     resumed_from_step: int | None
     created_at: Instant
     started_at: Instant | None

@@ -14,10 +14,13 @@ from sqlalchemy.orm import Session
 
 from app.config import BACKEND
 from app.errors import DatasetRejected, FieldError, Invalid, NotFound, StillReferenced, StorageFull
-from app.models import Dataset, Evaluation, Experiment
+from app.models import Dataset, Evaluation, Experiment, Run
+from app.models.run import ACTIVE
 from app.services.listing import Page, containing, newest_first
 
 DATASET_TYPES = ("training", "evaluation")
+READERS = ("evaluate", "predict")
+"""Tasks that read a dataset without an experiment that would answer for it."""
 INSPECTION_SECONDS = 3600.0
 
 
@@ -121,9 +124,18 @@ def delete(session: Session, dataset_id: str) -> str:
         raise StillReferenced(f"The dataset is used by the experiment {shown}; delete what uses it first.")
     if evaluations:
         raise StillReferenced(f"The dataset is used by {evaluations} evaluations; delete them first.")
+    reading = select(Run.spec).where(Run.task.in_(READERS), Run.state.in_(ACTIVE))
+    if any(_read_by(spec) == dataset_id for spec in session.scalars(reading)):
+        raise StillReferenced("The dataset is being read by an evaluation or a prediction; cancel that first.")
     session.delete(dataset)
     session.flush()
     return dataset.stored_name
+
+
+def _read_by(spec: Mapping[str, Any]) -> str | None:
+    """The dataset that a run of the tasks in `READERS` reads."""
+    reference = spec.get("dataset")
+    return reference.get("dataset_id") if isinstance(reference, dict) else None
 
 
 def checked_type(value: str) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.models import Artifact, Evaluation, Event
+from app.models import Artifact, Evaluation, Event, Experiment, Model
 from app.services.listing import Page, newest_first
 
 CURVES = {
@@ -33,9 +33,12 @@ _AT_ONCE, _FEW_CHUNKS = 500, 8
 def listing(
     session: Session, page: Page, *, experiment_id: str | None, model_id: str | None, dataset_id: str | None
 ) -> Sequence[Evaluation]:
+    """Those of experiments; those that were asked for by themselves only where model or dataset is named."""
     query = select(Evaluation)
     if experiment_id is not None:
         query = query.where(Evaluation.experiment_id == experiment_id)
+    elif model_id is None and dataset_id is None:
+        query = query.where(Evaluation.experiment_id.is_not(None))
     if model_id is not None:
         query = query.where(Evaluation.model_id == model_id)
     if dataset_id is not None:
@@ -50,9 +53,26 @@ def get(session: Session, evaluation_id: str) -> Evaluation:
     return evaluation
 
 
+def experiments_of(session: Session, rows: Iterable[Evaluation]) -> dict[str, str]:
+    """For each evaluation its experiment: its own, or the one that made its model, as long as that is there."""
+    rows = list(rows)
+    alone = {row.model_id for row in rows if row.experiment_id is None}
+    query = (
+        select(Model.id, Experiment.id)
+        .join(Experiment, Experiment.id == Model.experiment_id)
+        .where(Model.id.in_(alone))
+    )
+    made_by: dict[str, str] = {}
+    if alone:
+        made_by.update((model_id, experiment_id) for model_id, experiment_id in session.execute(query))
+    return {row.id: row.experiment_id or made_by.get(row.model_id, "") for row in rows}
+
+
 def samples_file(session: Session, evaluation: Evaluation, data_dir: Path) -> Path | None:
     """The file of scored rows, if the run wrote one."""
-    query = select(Artifact.path).where(Artifact.model_id == evaluation.model_id, Artifact.kind == "samples")
+    if evaluation.run_id is None:
+        return None
+    query = select(Artifact.path).where(Artifact.run_id == evaluation.run_id, Artifact.kind == "samples")
     path = session.scalars(query).first()
     return data_dir / path if path else None
 

@@ -242,8 +242,9 @@ def update(session: Session, model_id: str, *, changes: Mapping[str, Any]) -> Mo
     return model
 
 
-def delete(session: Session, model_id: str) -> str | None:
-    """Remove the row; returns the folder of a fine-tuned model's files, relative to `data_dir`, to be removed.
+def delete(session: Session, model_id: str) -> list[str]:
+    """Remove the row; returns the folders of its files, relative to `data_dir`, to be removed: a fine-tuned model's
+    weights, and whatever evaluations and other runs left of it.
 
     Weights of a base stay: they are shared between installations. Raises `StillReferenced` naming what refers to it.
     """
@@ -258,8 +259,15 @@ def delete(session: Session, model_id: str) -> str | None:
         raise StillReferenced(f"{children} fine-tuned models were made from this one; delete them first.")
     if active_pull(session, model_id) is not None:
         raise StillReferenced("The model's weights are being pulled; cancel that first.")
+    using = select(Run.task).where(Run.model_id == model_id, Run.state.in_(ACTIVE)).limit(1)
+    if (task := session.scalar(using)) is not None:
+        raise StillReferenced(f"The model is in use by a run ({task}); cancel that first.")
+    folders = {f"runs/{name}" for name in session.scalars(select(Run.directory).where(Run.model_id == model_id))}
     for artifact in session.scalars(select(Artifact).where(Artifact.model_id == model_id)):
+        folders.add("/".join(artifact.path.split("/")[:2]))
         session.delete(artifact)
+    if model.model_type == "fine_tuned" and model.weights_folder:
+        folders.add("/".join(model.weights_folder.split("/")[:2]))
     session.delete(model)
     session.flush()
-    return model.weights_folder if model.model_type == "fine_tuned" else None
+    return sorted(folders)

@@ -16,6 +16,7 @@ from app.services import model as models
 from app.services import plan as plans
 from app.services import training
 from slm.files import sync_folder
+from slm.spec import EvaluateSpec
 
 _CURVE = ("epochs", "train_loss", "val_loss")
 
@@ -52,10 +53,32 @@ def _trained(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
         experiment.resulting_model_id = model.id
 
 
+def _scored(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
+    """An evaluation that was asked for by itself; it has no curves."""
+    model = session.get(Model, run.model_id)
+    if model is None:
+        return
+    card = dict(payload.get("evaluation") or {})
+    made = Evaluation(
+        id=new_id(),
+        run_id=run.id,
+        model_id=model.id,
+        dataset_id=EvaluateSpec.model_validate(run.spec).dataset.dataset_id,
+        metrics=card.pop("metrics", {}),
+        loss_curve={key: [] for key in _CURVE},
+        training_statistics={},
+        details=card,
+    )
+    session.add(made)
+    register_artifacts(session, run, model, payload)
+    run.result = {"evaluation_id": made.id}
+
+
 _MAKERS: dict[str, Callable[[Session, Run, Mapping[str, Any]], None]] = {
     "train": _trained,
     "simulate": _trained,
     "pull": _pulled,
+    "evaluate": _scored,
 }
 """Task → what becomes of a finished run of it."""
 

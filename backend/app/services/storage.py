@@ -172,6 +172,9 @@ def remove_directory(path: Path) -> None:
 
 def sweep_directories(data_dir: Path) -> None:
     """Remove what a crash left half deleted of run directories and of trained weights."""
-    for pattern in (f"runs/{TRASH}*", f"artifacts/*/{TRASH}*"):
+    for pattern in (f"runs/{TRASH}*", f"artifacts/{TRASH}*", f"artifacts/*/{TRASH}*"):
         for stale in data_dir.glob(pattern):
-            shutil.rmtree(stale, ignore_errors=True)
+            if stale.is_dir():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)

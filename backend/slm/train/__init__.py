@@ -118,7 +118,7 @@ class _Training:
         if (refusal := self.recipe.refusal(config) or self._other_head()) is not None:
             raise RunFailure("model_unsupported", refusal)
         tokenizer = checkpoints.load_tokenizer(self.spec.model)
-        length = min(self.config.max_length, _context(config, tokenizer))
+        length = min(self.config.max_length, checkpoints.context_length(config, tokenizer))
         renderer = self.recipe.renderer(tokenizer, max_length=length, config=self.config)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -301,14 +301,6 @@ class _Training:
             self.log.beat(phase, done=done, total=total)
 
         return beat
-
-
-def _context(config: Any, tokenizer: Any) -> int:
-    """Tokens that a model can read: by its positions, and by its tokenizer where that knows better (RoBERTa counts
-    positions from 2)."""
-    positions = getattr(config, "max_position_embeddings", None)
-    limits = [limit for limit in (positions, tokenizer.model_max_length) if isinstance(limit, int) and limit < 1 << 30]
-    return min(limits, default=1 << 30)
 
 
 def _absolute(spec: TrainSpec, directory: Path) -> TrainSpec:
