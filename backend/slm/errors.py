@@ -68,6 +68,12 @@ REASONS: dict[str, Reason] = {
             True,
             "The download differs from what was pinned; try again, and do not trust the source if it recurs.",
         ),
+        Reason(
+            "export_differs",
+            "system",
+            False,
+            "The faulty files were removed; export in another format, and report this with the run's log.",
+        ),
         Reason("simulated_failure", "system", False, "This failure was simulated; set simulated_failure_rate to 0."),
         Reason("unexpected", "system", True, "This is a defect of the platform: please report it with the log."),
     )

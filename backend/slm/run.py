@@ -22,6 +22,7 @@ from slm.spec import Task, load_spec
 FINISHED, FAILED, CANCELLED, TEMPORARY = 0, 1, 3, 75
 TASKS = {
     "train": ("slm.train", "train"),
+    "export": ("slm.export", "export"),
     "pull": ("slm.weights", "run_pull"),
     "evaluate": ("slm.scoring", "evaluate"),
     "preview": ("slm.preview", "preview"),

@@ -39,6 +39,7 @@ __all__ = [
     "FileFormat",
     "FolderSource",
     "Frozen",
+    "HeldOut",
     "HubSource",
     "Hyperparameters",
     "Method",
@@ -216,6 +217,14 @@ class PredictSpec(Frozen):
     threads: int | None = Field(default=None, ge=1)
 
 
+class HeldOut(Frozen):
+    """How a training set rows of its own file aside, so that the same rows are found again."""
+
+    fraction: float = Field(gt=0, lt=1)
+    seed: int
+    max_length: int = Field(ge=8, le=131_072)
+
+
 class ExportSpec(Frozen):
     """Write a model in a form that other programs load, load it again, and compare."""
 
@@ -231,6 +240,8 @@ class ExportSpec(Frozen):
     """The model's card, Markdown; it travels with the files."""
     probe: DatasetRef | None = None
     """Rows on which the export is compared with the original; null takes built-in sentences."""
+    held_out: HeldOut | None = None
+    """Which of those rows, where they are a training's own file; null takes the first ones."""
     threads: int | None = Field(default=None, ge=1)
 
 
