@@ -360,6 +360,8 @@ class Supervisor:
             executor.cancel(watch.directory, watch.handle or {}, force=True)
 
     def _died(self, watch: Watch, *, cancelled: bool) -> None:
+        if watch.task != "train":  # which goes on from what it left
+            storage.sweep_unfinished(watch.directory)
         if cancelled:
             self._end(watch, training.cancelled)
         elif watch.silenced:

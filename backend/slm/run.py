@@ -25,6 +25,7 @@ TASKS = {
     "export": ("slm.export", "export"),
     "pull": ("slm.weights", "run_pull"),
     "evaluate": ("slm.scoring", "evaluate"),
+    "predict": ("slm.predict", "predict"),
     "preview": ("slm.preview", "preview"),
 }
 """Task → (module, function) that carries it out: `(spec, directory, log, stop)`; imported only when asked for."""

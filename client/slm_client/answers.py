@@ -225,7 +225,7 @@ class Run(Answer):
     progress: Progress | None = None
     error: RunError | None = None
     result: Mapping[str, Any] | None = None
-    """What a completed run made: of an evaluation its `evaluation_id`."""
+    """What a completed run made: of an evaluation its `evaluation_id`, of a prediction its `artifact_id`."""
     resumed_from_step: int | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None

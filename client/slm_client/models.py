@@ -95,6 +95,23 @@ class Models:
         options = {**sampling, "stop": list(stop) if stop is not None else None, "compare": compare}
         return chat_stream(self._transport, model_id, question(prompt, messages, options))
 
+    def predict(
+        self,
+        model_id: str,
+        dataset_id: str,
+        *,
+        mapping: Mapping[str, str] | None = None,
+        max_new_tokens: int | None = None,
+    ) -> Run:
+        """Start running the model over a whole dataset; watch the run with `client.runs.wait`.
+
+        Its `result` then names the `artifact_id` of a file of JSON lines. `mapping` says which column is asked where
+        the dataset does not: `{"prompt": "question"}` or `{"text": "review"}`.
+        """
+        asked = {"dataset_id": dataset_id, "mapping": mapping, "max_new_tokens": max_new_tokens}
+        body = {key: value for key, value in asked.items() if value is not None}
+        return Run.read(self._transport.json("POST", f"/models/{segment(model_id)}/predictions", json=body))
+
 
 class Runs:
     def __init__(self, transport: Transport) -> None:

@@ -1,11 +1,14 @@
-"""`/models/{id}/chat`: talk to a model, whole or word for word. No thread waits here, however many talk."""
+"""`/models/{id}/chat` and `/predictions`: talk to a model, whole or word for word; run it over a dataset.
+
+No thread waits for a chat, however many talk.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -15,8 +18,10 @@ from app.database import Database
 from app.errors import PlatformError, Unavailable
 from app.routes.deps import AppSettings, Db
 from app.routes.problems import declared, problem
-from app.schemas.generation import ChatAnswer, NewChat, TokenEvent
+from app.schemas.generation import ChatAnswer, NewChat, NewPrediction, TokenEvent
+from app.schemas.run import RunAnswer
 from app.services import generation as service
+from app.services import prediction as predictions
 from app.services.generation import Accepted, Answered, Heard, Question, Words
 
 router = APIRouter(prefix="/models", tags=["Models"])
@@ -57,6 +62,27 @@ async def chat(model_id: ModelId, body: NewChat, db: Db, settings: AppSettings, 
             if isinstance(event, Answered):
                 return JSONResponse(ChatAnswer(**event.document).model_dump(mode="json"))
     return Response(status_code=_HUNG_UP)
+
+
+@router.post(
+    "/{model_id}/predictions",
+    status_code=202,
+    response_model=RunAnswer,
+    responses=declared(404, 409),
+    summary="Run a model over a dataset",
+)
+def predict(
+    model_id: ModelId, body: NewPrediction, db: Db, settings: AppSettings, request: Request, response: Response
+) -> Any:
+    """Starts a run; watch it at `/runs/{id}`. Once completed, its `result` names the artifact to download: JSON lines,
+    each with a record's own fields, its `line`, and its `prediction` (a classifier's with `scores`) or `fault`."""
+    wanted = predictions.Wanted(model_id=model_id, **body.model_dump())
+    with db.read() as session:
+        run = predictions.prepare(session, settings, wanted)
+    made = db.write(lambda session: predictions.insert(session, run, wanted))
+    request.app.state.supervisor.wake()
+    response.headers["Location"] = f"/runs/{made.id}"
+    return made
 
 
 def _question(db: Database, settings: Settings, model_id: str, body: NewChat) -> Question:

@@ -58,7 +58,7 @@ def _named(text: object) -> object:
 
 # The patterns tell callers the rule; the validators before them say it in words.
 TEXT_PATTERN = r"^[^\x00]*$"
-NAME_PATTERN = r"^[^\x00]*[^\s\x00-\x1f][^\x00]*$"
+NAME_PATTERN = r"^[^\x00]*[^\s\x00-\x1f\x85][^\x00]*$"
 Text = Annotated[str, Field(max_length=20_000, pattern=TEXT_PATTERN), BeforeValidator(_clean)]
 ShortName = Annotated[
     str, Field(min_length=1, max_length=200, pattern=NAME_PATTERN), BeforeValidator(_named), AfterValidator(str.strip)

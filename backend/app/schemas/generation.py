@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, JsonValue, StrictBool, model_validator
 
-from app.schemas.common import Body, ShortText, Speech, Wire
+from app.schemas.common import TEXT_PATTERN, Body, ShortText, Speech, Wire
 
 _ASK: dict[str, JsonValue] = {
     "messages": [{"role": "user", "content": "Where is my parcel?"}],
@@ -103,3 +103,19 @@ class TokenEvent(Wire):
     side: Literal["tuned", "base"]
     """`tuned` is the model that was asked."""
     text: str
+
+
+class NewPrediction(Body):
+    """A dataset to run a model over."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"dataset_id": "01a20b4e-acbc-7f03-9d20-ccef5efd5345"}}
+    )
+
+    dataset_id: str = Field(min_length=1, max_length=64, pattern=TEXT_PATTERN)
+    """Its every record is answered; answers that the data hold are not looked at."""
+    mapping: dict[str, ShortText] | None = Field(default=None, max_length=4)
+    """Which column is asked, where the dataset does not say it: `prompt`, `messages` or `text` (and `system`,
+    `input`) to a column's name."""
+    max_new_tokens: int = Field(default=256, ge=1, le=8192)
+    """Tokens of each answer at most."""

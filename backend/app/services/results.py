@@ -74,11 +74,22 @@ def _scored(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
     run.result = {"evaluation_id": made.id}
 
 
+def _predicted(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
+    """The one file of predictions, and what is in it."""
+    model = session.get(Model, run.model_id)
+    if model is not None:
+        register_artifacts(session, run, model, payload)
+        session.flush()
+        artifact_id = session.scalars(select(Artifact.id).where(Artifact.run_id == run.id)).one()
+        run.result = {"artifact_id": artifact_id, **payload["result"]}
+
+
 _MAKERS: dict[str, Callable[[Session, Run, Mapping[str, Any]], None]] = {
     "train": _trained,
     "simulate": _trained,
     "pull": _pulled,
     "evaluate": _scored,
+    "predict": _predicted,
 }
 """Task → what becomes of a finished run of it."""
 

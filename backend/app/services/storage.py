@@ -170,6 +170,13 @@ def remove_directory(path: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
+def sweep_unfinished(directory: Path) -> None:
+    """Remove what a process that died was about to publish from its run directory."""
+    for stale in directory.glob(f"{TEMPORARY}*"):
+        if stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+
+
 def sweep_directories(data_dir: Path) -> None:
     """Remove what a crash left half deleted of run directories and of trained weights."""
     for pattern in (f"runs/{TRASH}*", f"artifacts/{TRASH}*", f"artifacts/*/{TRASH}*"):

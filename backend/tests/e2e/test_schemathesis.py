@@ -89,12 +89,16 @@ def walk_what_ends(service: Service, call: object, body: dict[str, str]) -> None
     resumed = call("POST", "/experiments/{experiment_id}/resume", names={"experiment_id": slow}).json()
     call("POST", "/runs/{run_id}/cancel", names={"run_id": resumed["run_id"]})
     service.ended(slow)
-    call("POST", "/models/{model_id}/chat", names={"model_id": service.base()}, json={"prompt": "Hello"})
     learned = service.client.datasets.list(q="slow rows")[0].id
     call(
         "POST", "/datasets/{dataset_id}/preview", names={"dataset_id": learned}, json={"base_model_id": service.base()}
     )
     call("POST", "/experiments/plan", json={"base_model_id": service.base(), "training_dataset_id": learned})
+    tiny = {"model_id": service.base()}
+    call("POST", "/models/{model_id}/chat", names=tiny, json={"prompt": "Hello"})
+    asked = {"dataset_id": body["training_dataset_id"], "max_new_tokens": 2}
+    predicted = call("POST", "/models/{model_id}/predictions", names=tiny, json=asked).json()
+    assert service.client.runs.wait(predicted["id"], interval=0.1).state == "completed"
     model = call("POST", "/models", json={"name": "far away", "source": {"hub": "someone/model"}}).json()
     name = {"model_id": model["id"]}
     call("GET", "/models/{model_id}", names=name)
