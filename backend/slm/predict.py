@@ -108,7 +108,8 @@ def _beat(log: EventLog, stop: Stop, phase: str) -> Callable[[int, int], None]:
 
 
 def _answerer(spec: PredictSpec, directory: Path) -> Answerer:
-    recipe = METHODS[spec.method]
+    # Whatever method taught a model to write, it is loaded and asked alike.
+    recipe = METHODS[Method.CLASSIFY if spec.method is Method.CLASSIFY else Method.SFT]
     if (refusal := recipe.refusal(checkpoints.load_config(spec.model))) is not None:
         raise RunFailure("model_unsupported", refusal)
     tokenizer = checkpoints.load_tokenizer(spec.model)

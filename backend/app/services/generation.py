@@ -19,7 +19,7 @@ from app.config import Settings
 from app.errors import Conflict, FieldError, Invalid, PlatformError, Unavailable
 from app.models import Model, Run
 from app.services import model as models
-from app.services.references import base_kind, missing_weights, model_reference, trained_by
+from app.services.references import base_kind, method_of, missing_weights, model_reference
 from app.services.servers import Servers
 from slm.serve_client import ServingFailed, ServingProcess, Wish
 from slm.spec import ENCODER, Method, ModelRef
@@ -100,7 +100,7 @@ def prepare(
         else:
             _require_writer(session, base, settings)
             parts.append(_part(session, base, settings, BASE))
-    method = trained_by(model)
+    method = method_of(model)
     manner = "text" if method is Method.PRETRAIN else "either" if method is None else "question"
     return Question(tuple(parts), Wish(sides=(), messages=messages, prompt=prompt, manner=manner, **sampling))
 
@@ -113,7 +113,7 @@ def training_runs(session: Session) -> bool:
 
 
 def _require_writer(session: Session, model: Model, settings: Settings) -> None:
-    method = trained_by(model)
+    method = method_of(model)
     if base_kind(model) == ENCODER or method in _NO_WRITERS:
         what = _NO_WRITERS.get(method, "is an encoder, which writes no text") if method else "is an encoder"
         raise Conflict(

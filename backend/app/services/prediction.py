@@ -14,7 +14,7 @@ from app.models import Dataset, Model, Run
 from app.models.columns import new_id, utcnow
 from app.services import dataset as datasets
 from app.services import model as models
-from app.services.references import base_kind, dataset_reference, missing_weights, model_reference, trained_by
+from app.services.references import base_kind, dataset_reference, method_of, missing_weights, model_reference
 from slm.data.questions import question_columns
 from slm.spec import ENCODER, DatasetKind, DatasetRef, Method, PredictSpec
 
@@ -70,7 +70,7 @@ def insert(session: Session, run: Run, wanted: Wanted) -> Run:
 
 def _method(model: Model) -> Method:
     """By which method the model predicts. Raises `Conflict` for one that does not."""
-    method = trained_by(model)
+    method = method_of(model)
     if method is Method.MASK or (method is None and base_kind(model) == ENCODER):
         raise Conflict(
             f"'{model.name}' is an encoder that was not trained for a task: it has nothing to predict. Train it by "

@@ -18,7 +18,7 @@ def base_kind(model: Model) -> str:
     return str((model.details or {}).get("task", CAUSAL))
 
 
-def trained_by(model: Model) -> Method | None:
+def method_of(model: Model) -> Method | None:
     """How a fine-tuned model was trained last; None for a base."""
     config = (model.details or {}).get("training_config")
     named = config.get("method") if isinstance(config, dict) else None
@@ -56,7 +56,7 @@ def model_reference(session: Session, model: Model, settings: Settings) -> Model
         name=model.name,
         path=paths[-1],
         adapters=tuple(reversed(paths[:-1])),
-        method=trained_by(model),
+        method=method_of(model),
     )
 
 

@@ -185,7 +185,7 @@ def test_a_prompt_is_read_as_the_model_was_taught(database: Database, settings: 
     manners = {}
     for method in ("sft", "pretrain"):
         model = fine_tuned(database, base, name=method, details={"training_config": {"method": method}})
-        assert references.trained_by(model) is Method(method)
+        assert references.method_of(model) is Method(method)
         manners[method] = prepared(database, settings, model, messages=(), prompt="Hello").wish.manner
     assert manners == {"sft": "question", "pretrain": "text"}
     assert prepared(database, settings, base, messages=(), prompt="Hello").wish.manner == "either"
