@@ -106,7 +106,7 @@ def sentence(event: Event) -> str:
             begin = told.get("resumed_from_step")
             went_on = f" Goes on from step {begin:,}." if isinstance(begin, int) and begin else ""
             attempt = f"Attempt {event.attempt} started" if event.attempt > 1 else "Started"
-            machine = ", ".join(str(told[key]) for key in ("device", "precision") if told.get(key))
+            machine = ", ".join(dict.fromkeys(str(told[key]) for key in ("device", "precision") if told.get(key)))
             return f"{attempt}{' on ' if machine else ''}{machine}.{went_on}"
         case "phase":
             return f"Now {told.get('phase', 'working')}."

@@ -45,10 +45,11 @@ def share(progress: Progress | None) -> float:
 
 def line(progress: Progress | None) -> str:
     """`training: step 30 of 60 · loss 0.84 · 210 tokens/s · 1 min 35 s left`; only what is known."""
-    if progress is None or progress.phase is None:
+    if progress is None or (progress.phase is None and progress.step is None):
         return "starting"
+    phase = progress.phase or "training"
     parts = []
-    if progress.phase == "training" and progress.step is not None:
+    if phase == "training" and progress.step is not None:
         of = f" of {progress.total_steps:,}" if progress.total_steps else ""
         parts.append(f"step {progress.step:,}{of}")
         if progress.loss is not None:
@@ -59,5 +60,5 @@ def line(progress: Progress | None) -> str:
             parts.append(f"{words.duration(progress.eta_seconds)} left")
     elif progress.total:
         parts.append(f"{progress.done or 0:,} of {progress.total:,}")
-    name = _PHASES.get(progress.phase, progress.phase)
+    name = _PHASES.get(phase, phase)
     return f"{name}: {' · '.join(parts)}" if parts else name

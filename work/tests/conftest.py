@@ -30,7 +30,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
 def open_page(api: Recorded) -> Open:
     """`open_page("datasets", id="d1")`: the page as a visitor of that address gets it."""
 
-    def opened(name: str, **query: str) -> AppTest:
+    def opened(name: str, /, **query: str) -> AppTest:
         assert name in ENTRIES
         page = AppTest.from_file(str(HERE / "workbench.py"), default_timeout=20)
         page.query_params.update(query)
