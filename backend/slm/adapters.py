@@ -29,19 +29,27 @@ def prepare(model: Any, config: Hyperparameters, *, task_type: str, new: Sequenc
     if config.adapter is Adapter.FULL:
         model.requires_grad_(True)
         return model
+    whole = [name for name in new if _learned_whole(model, name)]
     lora = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
-        exclude_modules=list(new) or None,
-        modules_to_save=list(new) or None,
+        exclude_modules=whole or None,
+        modules_to_save=whole or None,
         task_type=task_type,
         # GPT-2's Conv1D stores its matrices transposed.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     with _quiet():
         return get_peft_model(model, lora)
+
+
+def _learned_whole(model: Any, name: str) -> bool:
+    """Layers themselves, not what holds them; the output layer, tied to the embeddings, stays with those."""
+    module = model.get_submodule(name)
+    outermost = not any(True for _ in module.children()) or name.count(".") == 0
+    return outermost and module is not model.get_output_embeddings()
 
 
 def merge(model: Any, adapters: Iterable[Path]) -> Any:

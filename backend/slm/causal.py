@@ -125,7 +125,7 @@ def row_losses(model: Any, rows: Sequence[Rendered], *, scored: Scored | None = 
     """
     losses: dict[int, RowLoss] = {}
     share = sharing_width(model.config, device=model.device.type)
-    for batch in _loss_batches(rows, int(model.config.get_text_config().vocab_size)):
+    for batch in loss_batches(rows, int(model.config.get_text_config().vocab_size)):
         chosen = [rows[index] for index in batch]
         inputs = collate(chosen, pad_id=0, share=share)
         found = _batch_loss(model, chosen, {name: value.to(model.device) for name, value in inputs.items()})
@@ -135,12 +135,11 @@ def row_losses(model: Any, rows: Sequence[Rendered], *, scored: Scored | None = 
     return [losses[index] for index in range(len(rows))]
 
 
-def _loss_batches(rows: Sequence[Rendered], vocabulary: int) -> Iterator[list[int]]:
+def loss_batches(rows: Sequence[Rendered], vocabulary: int) -> Iterator[list[int]]:
     """Rows of like length, longest first, within the bound on logits."""
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].input_ids))
+    order = sorted(range(len(rows)), key=lambda index: -rows[index].size)
     while order:
-        width = len(rows[order[0]].input_ids)
-        size = max(1, min(LOSS_ROWS, LOGITS // (width * vocabulary)))
+        size = max(1, min(LOSS_ROWS, LOGITS // (rows[order[0]].size * vocabulary)))
         yield order[:size]
         order = order[size:]
 

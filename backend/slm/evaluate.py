@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from slm.verdict import verdict
 
 TEXT_METHODS = frozenset({Method.SFT, Method.PRETRAIN, Method.MASK})
 """Where plain text is learned, frequencies of words are the baseline."""
+_BETA = 0.1
+"""The usual scale of rewards, for pairs that come without that of a training."""
 _ROWS_PER_SIGN = 256
 """Training rows compared between two signs of life."""
 
@@ -136,6 +138,7 @@ class _Scorecard:
 
     def _examine_all(self) -> dict[str, _Examined]:
         """The tuned model, its base, and the base with examples in its prompt, as far as there are such."""
+        self._refer()
         subject, found = self._subject, {}
         was_training = subject.model.training
         subject.model.eval()
@@ -149,6 +152,14 @@ class _Scorecard:
         finally:
             subject.model.train(was_training)
         return found
+
+    def _refer(self) -> None:
+        """What the base says of the rows, where the method compares with it and a training has not asked it yet."""
+        recipe, scored = METHODS[self._subject.method], self._passes.scored
+        if self._subject.base is None or not recipe.COMPARES or all(row.reference is not None for row in scored):
+            return
+        with self._subject.base() as base:
+            self._passes = replace(self._passes, scored=recipe.refer(base, scored, beta=_BETA))
 
     def _examine(self, model: Any) -> _Examined:
         measured = METHODS[self._subject.method].measure(model, self._passes.scored, scored=self._progress.scored)

@@ -42,8 +42,9 @@ METRIC_NOTES = {
     "json_field_accuracy": "Share of expected JSON fields that are there with the expected value.",
     "numeric_closeness": "1 − |answer − expected| / |expected|, at least 0; an answer that is no number counts 0.",
     "accuracy": "Share of rows that got the true label.",
-    "preference_accuracy": "Share of pairs in which the chosen answer gets the higher reward.",
-    "reward_margin": "Mean reward of the chosen answer above that of the rejected one.",
+    "preference_accuracy": "Share of pairs whose chosen answer is likelier to the model than the rejected one.",
+    "reward_margin": "How much more than the base the model prefers the chosen answer, times dpo_beta; 0 for the base.",
+    "reward_accuracy": "Share of pairs that the model prefers more rightly than its base; the base itself has 0.5.",
 }
 """What each metric means, in a sentence."""
 

@@ -183,7 +183,11 @@ class _Preview:
             reason = learned.reason if isinstance(learned, Dropped) else ""
             lengths = () if isinstance(whole, Dropped) else (len(whole.input_ids),)
             return _Read(line, label, dropped=reason, lengths=lengths)
-        return _Read(line, label, (_Side(None, learned, whole),), lengths=(len(whole.input_ids),))
+        if learned.rejected is None or whole.rejected is None:
+            return _Read(line, label, (_Side(None, learned, whole),), lengths=(len(whole.input_ids),))
+        chosen = _Side("chosen", replace(learned, rejected=None), replace(whole, rejected=None))
+        rejected = _Side("rejected", learned.rejected, whole.rejected)
+        return _Read(line, label, (chosen, rejected), lengths=(whole.size,))
 
     def _count(self, read: _Read) -> None:
         counted = self.counted

@@ -38,6 +38,15 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """What the base said of a pair of answers (log-probabilities in nats), and how firmly the model is held to it."""
+
+    chosen: float
+    rejected: float
+    beta: float
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """An example as tokens. `labels` is as long as `input_ids`: the token's id where it is learned, else `IGNORED`."""
 
@@ -56,16 +65,23 @@ class Rendered:
     labelled: bool = False
     """Whether a label of the whole (`expected`) is learned, and none of the tokens."""
 
+    rejected: Rendered | None = None
+    """The worse answer to the same prompt, where two are compared."""
+    reference: Reference | None = None
+    """What the base said of the two, once it was asked."""
+
     @property
     def learned(self) -> int:
         """Tokens that carry loss; the first of a sequence never does, for nothing predicts it. 1 where it is the label
         of the whole that does."""
-        return 1 if self.labelled else sum(label != IGNORED for label in self.labels[1:])
+        if self.labelled:
+            return 1
+        return sum(label != IGNORED for label in self.labels[1:]) + (self.rejected.learned if self.rejected else 0)
 
     @property
     def size(self) -> int:
-        """Tokens to compute."""
-        return len(self.input_ids)
+        """Tokens to compute, of both answers where there are two."""
+        return len(self.input_ids) + (self.rejected.size if self.rejected else 0)
 
 
 @dataclass(frozen=True, slots=True)

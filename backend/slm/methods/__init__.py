@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from slm.methods.classify import Classify
+from slm.methods.dpo import Dpo
+from slm.methods.mask import Mask
 from slm.methods.recipe import Recipe
 from slm.methods.sft import Sft
 from slm.spec import Method
@@ -15,4 +17,6 @@ __all__ = ["METHODS", "Recipe"]
 METHODS: dict[Method, Recipe] = {
     Method.SFT: Sft(),
     Method.CLASSIFY: Classify(),
+    Method.MASK: Mask(),
+    Method.DPO: Dpo(),
 }

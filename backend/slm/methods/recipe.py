@@ -30,6 +30,9 @@ class Recipe(ABC):
     OWN_HEAD = False
     """Whether it puts a head of its own on the base, so that it can follow a training by any other method."""
 
+    COMPARES = False
+    """Whether it compares the model with its base, so that rows need `refer`."""
+
     @abstractmethod
     def renderer(self, tokenizer: Any, *, max_length: int, config: Hyperparameters | None = None) -> BaseRenderer:
         """Turns examples into tokens and labels; without `config` as for a row that is only looked at or scored."""
@@ -53,9 +56,9 @@ class Recipe(ABC):
     def refer(
         self, model: Any, rows: Sequence[Rendered], *, beta: float, scored: Scored | None = None
     ) -> list[Rendered]:
-        """The rows with what the base `model` says of them, where the method compares a model with its base (`dpo`).
+        """The rows with what the base `model` says of them, for methods that compare a model with its base.
 
-        Needed before `collate` and `measure` of a model; other methods give the rows back.
+        Such rows are needed by `loss_sum` and, of any model that is not its own base, by `measure`.
         """
         return list(rows)
 

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from slm.evaluate import Subject, scorecard
 from slm.events import EventLog, Stop, cancel_requested
 from slm.methods import METHODS, Recipe
 from slm.spec import Adapter, TrainSpec, steps_per_epoch
-from slm.train import evidence, outcome, rows
+from slm.train import evidence, outcome, references, rows
 from slm.train import machine as machines
 from slm.train.loop import Loop
 from slm.train.machine import Machine
@@ -76,6 +76,7 @@ class _Training:
         machine = self._start(resumed, warnings)
         tokenizer, renderer, prepared = self._prepare()
         model = self._load()
+        prepared = self._refer(model, prepared, machine.device)
         loop = self._loop(model, tokenizer, renderer, prepared, machine, resumed)
         self._learn(loop, resumed)
         evaluation = self._evaluate(loop, tokenizer, prepared)
@@ -153,11 +154,37 @@ class _Training:
         self.log.append("phase", phase="loading")
         self.stop.check()
         loaded = self._untrained()
+        if loaded.new and not self.recipe.OWN_HEAD:
+            self._warn("head_untrained", f"The base comes without {', '.join(loaded.new)}: they begin untrained.")
         self.stop.check()
         loaded.model.config.use_cache = False
         # LoRA's first matrices must not depend on what was drawn before.
         transformers.set_seed(self.config.seed)
         return adapters.prepare(loaded.model, self.config, task_type=self.recipe.TASK_TYPE, new=loaded.new)
+
+    def _refer(self, model: Any, prepared: rows.Prepared, device: str) -> rows.Prepared:
+        """The rows with what the base says of them, where the method compares with it; asked once in a run's life."""
+        if not self.recipe.COMPARES:
+            return prepared
+        kept = references.load(self.directory, prepared, beta=self.config.dpo_beta)
+        if kept is not None:
+            return kept
+        done, total = 0, len(prepared.train) + len(prepared.held_out)
+        beat = self._beat("loading")
+
+        def scored(count: int) -> None:
+            nonlocal done
+            done += count
+            beat(done, total)
+
+        model.to(device).eval()
+        train, held_out = (
+            self.recipe.refer(model, part, beta=self.config.dpo_beta, scored=scored)
+            for part in (prepared.train, prepared.held_out)
+        )
+        found = replace(prepared, train=train, held_out=held_out)
+        references.save(self.directory, found)
+        return found
 
     def _untrained(self) -> Loaded:
         """The model to start from; what it does not bring is drawn anew, always the same."""

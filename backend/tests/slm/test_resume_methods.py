@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from tiny_models import (
+    base_folder,
     encoder_folder,
     events_of,
     label_rows,
     make_run,
     make_spec,
     outcome,
+    task_rows,
     write_rows,
 )
 
@@ -57,9 +59,13 @@ class Case:
     config: dict[str, Any]
 
 
+PAIRS = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": "two three"} for row in task_rows(53)]
 CASES = {
     "classify with lora": Case(encoder_folder, label_rows(53), DatasetKind.CLASSIFICATION, {"adapter": "lora"}),
     "classify in full": Case(encoder_folder, label_rows(53), DatasetKind.CLASSIFICATION, {"adapter": "full"}),
+    "mask in full": Case(encoder_folder, label_rows(53), DatasetKind.CLASSIFICATION, {"method": "mask"}),
+    "dpo with lora": Case(base_folder, PAIRS, DatasetKind.PREFERENCE, {"adapter": "lora", "max_length": 48}),
+    "dpo in full": Case(base_folder, PAIRS, DatasetKind.PREFERENCE, {"adapter": "full", "max_length": 48}),
 }
 """53 rows, 5 of them held out, make 6 steps an epoch."""
 

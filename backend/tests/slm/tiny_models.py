@@ -188,6 +188,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]], kind: DatasetKind = Datas
         sha256=digest,
         row_count=len(rows),
         kind=kind,
+        mapping={column: column for column in rows[0]} if kind is DatasetKind.PREFERENCE else None,
     )
 
 
