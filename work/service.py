@@ -24,7 +24,7 @@ def _pool() -> httpx2.BaseTransport:
 
 def client() -> Client:
     """The service as the visitor of this session may see it."""
-    return client_for(_visitor())
+    return client_for(visitor())
 
 
 @lru_cache(maxsize=256)
@@ -46,7 +46,8 @@ def address() -> str:
     return settings().api_base_url.rstrip("/")
 
 
-def _visitor() -> str:
+def visitor() -> str:
+    """For whom this session asks, as `client_for` takes it; what is kept of answers must be kept under it."""
     headers = st.context.headers
     named = [(name, value) for name in headers for value in headers.get_all(name)]
     return forwarded_for(st.context.ip_address, proxied(named))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
@@ -22,6 +23,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
     transport = recorded.transport()
     monkeypatch.setattr(service, "_pool", lambda: transport)
     service.client_for.cache_clear()
+    st.cache_data.clear()
     yield recorded
     service.client_for.cache_clear()
 

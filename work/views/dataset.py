@@ -19,10 +19,13 @@ def show(identity: str) -> None:
     pages.header(dataset.name, lead=words.plain(dataset.description or ""), crumbs=[("datasets", {})])
     _summary(dataset)
     _actions(client, dataset)
+    if dataset.kind is None:
+        changes.mapping_editor(client, dataset)
     _faults(dataset)
     _rows(client, dataset)
     tokens.show(client, dataset)
-    changes.mapping_editor(client, dataset)
+    if dataset.kind is not None:
+        changes.mapping_editor(client, dataset)
     _more(dataset)
 
 
@@ -78,7 +81,7 @@ def _actions(client: Client, dataset: DatasetDetail) -> None:
 def _faults(dataset: DatasetDetail) -> None:
     if not dataset.faults.count:
         return
-    st.subheader(f"{words.count(dataset.faults.count, 'row')} cannot be used", anchor="faults")
+    st.header(f"{words.count(dataset.faults.count, 'row')} cannot be used", anchor="faults")
     shown = len(dataset.faults.first)
     rest = f" The first {shown} are listed." if shown < dataset.faults.count else ""
     st.caption(f"They stay in the file, and no training reads them.{rest}")
@@ -92,7 +95,7 @@ def _faults(dataset: DatasetDetail) -> None:
 
 
 def _rows(client: Client, dataset: DatasetDetail) -> None:
-    st.subheader("Rows", anchor="rows")
+    st.header("Rows", anchor="rows")
 
     def page_of_rows() -> None:
         pages_in_all = max(1, -(-dataset.row_count // PAGE_ROWS))
@@ -109,11 +112,11 @@ def _more(dataset: DatasetDetail) -> None:
     labels = dataset.statistics.get("labels")
     turns = dataset.statistics.get("turns")
     if labels:
-        st.subheader("Labels", anchor="labels")
+        st.header("Labels", anchor="labels")
         most = dict([*labels.items()][:20])
         charts.draw(charts.bars(most, title="Rows"), alt_text=f"Rows for each of {len(labels)} labels")
     if turns:
-        st.subheader("Turns in a conversation", anchor="turns")
+        st.header("Turns in a conversation", anchor="turns")
         charts.draw(charts.bars(turns, title="Rows"), alt_text="Conversations by their number of turns")
     with st.expander("About the file", icon=":material/description:", key="about_fold"):
         per_field = dataset.statistics.get("field_characters") or {}

@@ -15,9 +15,9 @@ LIMITS = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
 
 
 def show(client: Client, dataset: DatasetDetail) -> None:
-    st.subheader("What a model would learn", anchor="tokens")
+    st.header("What a model would learn", anchor="tokens")
     if dataset.kind is None:
-        st.caption("Say below which column plays which part; then the tokens are shown here.")
+        st.caption("Say above which column is what; then the tokens are shown here.")
         return
     bases = weights.bases(client)
     usable = [model for model in bases if model.weights == "present"]
@@ -38,9 +38,8 @@ def _look(dataset: DatasetDetail, usable: list[ModelDetail]) -> None:
     asked = st.session_state.get("max_length")
     try:
         with st.spinner("Reading the rows as the model would …"):
-            preview = service.client().datasets.preview(
-                dataset.id, base_model_id=model.id, max_length=asked, limit=SHOWN, offset=_offset()
-            )
+            reading = f"{dataset.sha256} {dataset.mapping}"
+            preview = _preview(service.visitor(), dataset.id, reading, model.id, asked, _offset())
     except NotFound:
         st.info("This service does not show tokens; a newer one does.", icon=":material/info:")
         return
@@ -54,6 +53,20 @@ def _look(dataset: DatasetDetail, usable: list[ModelDetail]) -> None:
         )  # fmt: skip
     _whole(preview)
     _examples(preview)
+
+
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def _preview(
+    visitor: str, dataset_id: str, reading: str, base_model_id: str, max_length: int | None, offset: int
+) -> Preview:
+    """A preview costs seconds and holds as long as the rows are read in the same way.
+
+    Kept for each kind of visitor, so that no one sees what was answered to someone else; `reading` is part of the key.
+    """
+    client = service.client_for(visitor)
+    return client.datasets.preview(
+        dataset_id, base_model_id=base_model_id, max_length=max_length, limit=SHOWN, offset=offset
+    )
 
 
 def _whole(preview: Preview) -> None:

@@ -22,12 +22,12 @@ def show() -> None:
     active = _active(client)
     ended = [run for run in client.experiments.list(limit=SHOWN + len(active)) if run.ended][:SHOWN]
     if active:
-        st.subheader("Running now", anchor="running")
+        st.header("Running now", anchor="running")
         live.watch(lambda: _draw_active(len(active)), active=True)
     elif not ended:
         _first_visit(client)
     if ended:
-        st.subheader("Last results", anchor="results")
+        st.header("Last results", anchor="results")
         for run in ended:
             _result(client, run)
     _actions()
@@ -92,7 +92,7 @@ def _first_visit(client: Client) -> None:
         return
     wanted = pages.param("example") == "1"
     with st.container(border=True, key="first_visit"):
-        st.subheader("Start with an example", anchor=False)
+        st.header("Start with an example", anchor=False)
         st.markdown(
             f"240 made-up support tickets teach **{words.plain(model.name)}** to turn an e-mail into one line of JSON: "
             "a real training on this machine, scored on 64 tickets that it never saw. It takes some minutes."
@@ -123,7 +123,7 @@ def _failed_pull(model: ModelDetail) -> bool:
 
 
 def _actions() -> None:
-    st.subheader("What next?", anchor=False)
+    st.header("What next?", anchor=False)
     for place, (page, icon, title, text) in zip(st.columns(len(ACTIONS)), ACTIONS, strict=True):
         with place, st.container(border=True, key=f"action_{page}", height="stretch"):
             pages.link(page, title, icon=icon)

@@ -27,7 +27,7 @@ def show() -> None:
 def _machine(system: System) -> None:
     hardware = system.hardware
     gpus = hardware.get("gpus") or []
-    st.subheader("Machine", anchor=False)
+    st.header("Machine", anchor=False)
     facts.show(
         {
             "Processor": _text(hardware.get("processor")),
@@ -41,7 +41,7 @@ def _machine(system: System) -> None:
 
 
 def _executors(system: System) -> None:
-    st.subheader("Ways to train", anchor=False)
+    st.header("Ways to train", anchor=False)
     if not system.executors:
         st.caption("The service does not say which it has.")
     for executor in system.executors:
@@ -55,7 +55,7 @@ def _executors(system: System) -> None:
 
 
 def _storage(system: System) -> None:
-    st.subheader("Storage", anchor=False)
+    st.header("Storage", anchor=False)
     places = st.columns(max(1, len(system.storage)))
     for (name, sizes), place in zip(system.storage.items(), places, strict=False):
         free, total = sizes.get("free_bytes", 0), sizes.get("total_bytes", 0)
@@ -68,7 +68,7 @@ def _storage(system: System) -> None:
 
 
 def _versions(system: System, of_service: str) -> None:
-    st.subheader("Versions", anchor=False)
+    st.header("Versions", anchor=False)
     own = {"streamlit": st.__version__, "python (workbench)": platform.python_version()}
     here = {"service": of_service, **system.versions, **own}
     rows = [{"name": name, "version": version or "not installed"} for name, version in here.items()]
@@ -76,7 +76,7 @@ def _versions(system: System, of_service: str) -> None:
 
 
 def _documents() -> None:
-    st.subheader("Read on", anchor="read")
+    st.header("Read on", anchor="read")
     st.markdown(f"The API describes itself at [{service.address()}/docs]({service.address()}/docs).")
     titles = documents.titles()
     if not titles:

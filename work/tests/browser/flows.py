@@ -21,3 +21,12 @@ def settled(page: Page) -> Page:
 def key(page: Page, name: str) -> Locator:
     """The element of a widget by its key."""
     return page.locator(f".st-key-{re.sub(r'[^a-zA-Z0-9_-]', '-', name)}")
+
+
+def choose(page: Page, name: str, option: str) -> None:
+    """Choose in a select box by keyboard, as someone without a mouse does."""
+    box = key(page, name).get_by_role("combobox")
+    box.focus()
+    box.press("ArrowDown")
+    page.get_by_role("option", name=option, exact=True).click()
+    settled(page)

@@ -78,7 +78,14 @@ class Stage:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
-        chosen = {"training_simulation_delay": 0.2, "training_simulation_duration": 2, **settings}
+        # The warm process costs memory and saves each training and preview a dozen seconds of imports.
+        chosen = {
+            "training_simulation_delay": 0.2,
+            "training_simulation_duration": 2,
+            "training_simulation_failure_rate": 0,
+            "warm_process": "true",
+            **settings,
+        }
         self.service = real.Service(folder, **chosen)
         self.workbench = Workbench(folder, self.service.url)
 
