@@ -221,7 +221,7 @@ def evaluation(identity: str = "v1", **changes: Any) -> Json:
 
 
 def system(**changes: Any) -> Json:
-    folder = {"free_bytes": 40_000_000_000, "total_bytes": 100_000_000_000}
+    folder = {"used_bytes": 1_234_000_000, "free_bytes": 40_000_000_000, "total_bytes": 100_000_000_000}
     return {
         "hardware": {
             "system": "Linux x86_64",

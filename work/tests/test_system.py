@@ -20,13 +20,19 @@ def test_the_machine_and_why_an_executor_is_missing(open_page: Open) -> None:
     assert dict(zip(versions["name"], versions["version"], strict=True))["peft"] == "not installed"
 
 
-def test_storage_says_what_is_used_and_free(api: Recorded, open_page: Open) -> None:
-    folder = {"free_bytes": 40_000_000_000, "total_bytes": 100_000_000_000, "used_bytes": 1_234_000_000}
-    api.system = recorded.system(storage={"data_dir": folder})
+def test_storage_says_what_is_used_and_free(open_page: Open) -> None:
     shown = open_page("system")
     assert "1.2 GB used" in text_of(shown)
     bar = shown.get("progress")[0].proto
     assert (bar.value, bar.text) == (60, "Disk: 40.0 GB free of 100 GB")
+
+
+def test_a_service_that_does_not_say_what_is_used_is_fine(api: Recorded, open_page: Open) -> None:
+    api.system = recorded.system(storage={"data_dir": {"free_bytes": 1, "total_bytes": 0}}, executors=[])
+    shown = open_page("system")
+    assert not shown.exception
+    assert "used" not in text_of(shown)
+    assert "does not say which it has" in text_of(shown)
 
 
 def test_documents_are_read_without_a_network(open_page: Open) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
+from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,8 +18,10 @@ from app.routes.deps import AppSettings, Db
 from app.routes.problems import declared
 from app.schemas.common import Wire
 from app.services import hardware
+from app.services import storage as storage_service
 
 router = APIRouter(tags=["Service"])
+_USED_SECONDS = 30
 _SHOWN = ("torch", "transformers", "peft", "fastapi", "sqlalchemy", "safetensors")
 
 
@@ -52,11 +57,17 @@ class SystemAnswer(Wire):
     versions: dict[str, str | None]
     executors: list[ExecutorAnswer]
     storage: dict[str, dict[str, int]]
-    """Bytes free and in all, for each folder."""
+    """For each folder: bytes that its files take (half a minute old at most), and free and in all on its disk."""
 
 
 def version() -> str:
     return metadata.version("slm-platform") if _installed("slm-platform") else "0.1.0"
+
+
+@lru_cache(maxsize=8)
+def _used_bytes(folder: Path, _period: int) -> int:
+    """Looked at once in each period: a folder of many runs takes a while to walk."""
+    return storage_service.used_bytes(folder)
 
 
 def _installed(name: str) -> bool:
@@ -104,7 +115,8 @@ def system(request: Request, settings: AppSettings) -> Any:
     for name, folder in folders.items():
         existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
         usage = shutil.disk_usage(existing)
-        storage[name] = {"free_bytes": usage.free, "total_bytes": usage.total}
+        used = _used_bytes(folder.resolve(), int(time.monotonic() / _USED_SECONDS))
+        storage[name] = {"used_bytes": used, "free_bytes": usage.free, "total_bytes": usage.total}
     executors = []
     for executor in request.app.state.supervisor.executors.values():
         reason = executor.unavailable()

@@ -25,6 +25,23 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f
 _MAX_NAME = 120
 
 
+def used_bytes(folder: Path) -> int:
+    """What all files below a folder take; what vanishes meanwhile does not count, nor what a link points at."""
+    total = 0
+    waiting = [os.fspath(folder)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+    return total
+
+
 def safe_name(original: str) -> str:
     """The original name without anything that a file system or a shell could take for more than a name."""
     name = PurePath(original.replace("\\", "/")).name
