@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from slm_client import EvaluationDetail
 
 PLAIN_WIDTH = 160
 
@@ -87,43 +86,3 @@ def figure(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def print_scorecard(evaluation: EvaluationDetail) -> None:
-    """Base → tuned on the same rows, with the 95 % interval of the difference."""
-    names = list(evaluation.metrics)
-    rows = []
-    for name in names:
-        base = evaluation.base_metrics.get(name)
-        bounds = _difference(evaluation.intervals.get(name))
-        rows.append(
-            (
-                name.replace("_", " "),
-                figure(base) if base is not None else None,
-                figure(evaluation.metrics[name]),
-                bounds,
-            )
-        )
-    if rows:
-        print_table(
-            ("metric", "base", "tuned", "difference (95 %)"), rows, right=("base", "tuned", "difference (95 %)")
-        )
-    out = console()
-    if evaluation.rows_scored is not None:
-        of = (
-            f" of {evaluation.rows_available}"
-            if evaluation.rows_available not in (None, evaluation.rows_scored)
-            else ""
-        )
-        out.print(f"Scored on {evaluation.rows_scored}{of} rows that were not learned from.", markup=False)
-    if evaluation.verdict:
-        out.print(evaluation.verdict, markup=False)
-    if evaluation.simulated:
-        out.print("Simulated: these numbers are made up.", markup=False)
-
-
-def _difference(interval: Any) -> str | None:
-    bounds = interval.get("difference") if isinstance(interval, Mapping) else None
-    if not isinstance(bounds, Sequence) or len(bounds) != 2 or None in bounds:
-        return None
-    return f"{float(bounds[0]):+.3g} to {float(bounds[1]):+.3g}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.cli import connect, data, tables
+from app.cli import connect, data, scorecards, tables
 from app.cli.shell import Code, Stop, print_json, say
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def _say_how_it_ended(client: Client, experiment: ExperimentDetail) -> None:
         return
     evaluations = client.evaluations.list(experiment_id=experiment.id)
     if evaluations:
-        tables.print_scorecard(client.evaluations.get(evaluations[0].id))
+        scorecards.print_scorecard(client.evaluations.get(evaluations[0].id))
     if experiment.resulting_model_id:
         model = client.models.get(experiment.resulting_model_id)
         weights = (model.metadata or {}).get("weights_path", "no weights")

@@ -72,6 +72,7 @@ def _scored(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
     session.add(made)
     register_artifacts(session, run, model, payload)
     run.result = {"evaluation_id": made.id}
+    run.progress = {**(run.progress or {}), "percent": 100.0}
 
 
 def _predicted(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
