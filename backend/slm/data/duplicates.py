@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -41,10 +41,11 @@ class Duplicates:
     def exact(self) -> bool:
         return self._kept == _PARTS
 
-    def add(self, hashes: Collection[int]) -> None:
+    def add(self, hashes: Iterable[int], count: int) -> None:
+        """`count` more rows have these hashes."""
         before = len(self._hashes)
         self._hashes.update(hashes)
-        self._repeated += before + len(hashes) - len(self._hashes)
+        self._repeated += before + count - len(self._hashes)
         if len(self._hashes) >= self._in_memory:
             self._spill()
 

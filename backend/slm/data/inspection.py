@@ -139,7 +139,7 @@ class _Survey:
             self._name(group.names)
             self.detector.see(group.names, len(group.index))
             self.filled += filled_rows(group)
-            self.duplicates.add(row_hashes(group))
+            self.duplicates.add(row_hashes(group), len(group.index))
             for place, name in enumerate(group.names):
                 if name in self.columns:
                     self.characters[name] += sum(group.lengths(place))
@@ -148,7 +148,8 @@ class _Survey:
                 self._name(block.names)
                 self.detector.see(block.names, len(odd))
             self.filled += sum(_odd_content(block.rows[place]) for place in odd)
-            self.duplicates.add([found for place in odd if (found := odd_hash(block.rows[place])) is not None])
+            hashes = [found for place in odd if (found := odd_hash(block.rows[place])) is not None]
+            self.duplicates.add(hashes, len(hashes))
 
     def _name(self, names: tuple[str, ...]) -> None:
         for name in names:

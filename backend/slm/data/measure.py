@@ -8,8 +8,7 @@ is measured row by row by `to_example`, which alone decides what a fault is: bot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, repeat
 from operator import add, eq, itemgetter, sub
@@ -37,6 +36,39 @@ _LABEL_CHARACTERS = 1_000_000
 _ASSISTANT = {spelling: role == "assistant" for spelling, role in ROLES.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The conversations in a column, end to end, where each message is two texts: who speaks, and what is said."""
+
+    keys: tuple[str, str]
+    roles: list[str]
+    contents: list[str]
+    counts: list[int]
+    """Messages of each row."""
+
+    @classmethod
+    def of(cls, column: Sequence[list[Any]]) -> Turns | None:
+        """None where any message is anything else; tool calls or weights cannot be there then."""
+        turns = list(chain.from_iterable(column))
+        try:
+            keys = ("role", "content") if "role" in turns[0] else ("from", "value")
+            if set(map(len, turns)) != {2}:
+                return None
+            roles, contents = (list(map(itemgetter(key), turns)) for key in keys)
+        except (KeyError, TypeError):  # no objects, or other keys
+            return None
+        if set(map(type, roles)) != {str} or set(map(type, contents)) != {str}:
+            return None
+        return cls(keys, roles, contents, list(map(len, column)))
+
+    def by_row(self) -> Iterable[tuple[Any, ...]]:
+        """Each row's conversation as something that can be hashed."""
+        until = [0, *accumulate(self.counts)]
+        rows = list(map(slice, until, until[1:]))
+        spoken = (map(tuple, map(texts.__getitem__, rows)) for texts in (self.roles, self.contents))
+        return zip(repeat(self.keys), *spoken, strict=False)
+
+
 class Group:
     """Rows of one block with the same fields, in columns; `index` gives each row's place in the block."""
 
@@ -48,6 +80,7 @@ class Group:
         self.is_text = [types == {str} for types in self._types]
         self._full: dict[int, bool] = {}
         self._lengths: dict[int, list[int]] = {}
+        self._turns: dict[int, Turns | None] = {}
 
     def place(self, name: str | None) -> int | None:
         return self.names.index(name) if name in self.names else None
@@ -67,12 +100,23 @@ class Group:
             self._lengths[place] = list(map(len, texts))
         return self._lengths[place]
 
-    def lists(self, name: str) -> Sequence[list[Any]] | None:
-        """The column, where every cell of it is a list of something."""
-        place = self.place(name)
-        if place is None or self._types[place] != {list} or not all(self.columns[place]):
-            return None
-        return self.columns[place]
+    def lists(self, place: int) -> bool:
+        """Whether every cell of this column is a list of something."""
+        return self._types[place] == {list} and all(self.columns[place])
+
+    def turns(self, place: int) -> Turns | None:
+        """The column's conversations, where every cell is a plain one."""
+        if place not in self._turns:
+            self._turns[place] = Turns.of(self.columns[place]) if self.lists(place) else None
+        return self._turns[place]
+
+    def hashable(self, place: int) -> Iterable[Any]:
+        """The column's cells as values that are equal, and hash alike, exactly where the cells are equal."""
+        column = self.columns[place]
+        if self.is_text[place]:
+            return column
+        turns = self.turns(place)
+        return turns.by_row() if turns is not None else map(_hashable, column)
 
 
 def grouped(block: Block) -> tuple[list[Group], list[int]]:
@@ -116,12 +160,11 @@ def _uniform(rows: list[dict[str, Any]]) -> Group | None:
         return None
 
 
-def row_hashes(group: Group) -> list[int]:
+def row_hashes(group: Group) -> Iterator[int]:
     """A hash of each row's fields and values; a number and the text that looks like it differ."""
     order = sorted(range(len(group.names)), key=group.names.__getitem__)
     salt = hash(tuple(group.names[place] for place in order))
-    cells = [group.columns[place] if group.is_text[place] else _hashable(group.columns[place]) for place in order]
-    return list(map(hash, zip(repeat(salt), *cells, strict=False)))
+    return map(hash, zip(repeat(salt, len(group.index)), *map(group.hashable, order), strict=True))
 
 
 def odd_hash(row: Any) -> int | None:
@@ -129,11 +172,11 @@ def odd_hash(row: Any) -> int | None:
     return None if isinstance(row, Unusable) else hash(_as_bytes(row))
 
 
-def _hashable(column: Sequence[Any]) -> Sequence[Any]:
-    if str not in set(map(type, column)):
-        with suppress(orjson.JSONEncodeError):
-            return list(zip(map(orjson.dumps, column, repeat(None), repeat(orjson.OPT_SORT_KEYS)), strict=False))
-    return [value if type(value) is str else (_as_bytes(value),) for value in column]
+def _hashable(value: Any) -> Any:
+    if type(value) is str:
+        return value
+    turns = Turns.of([value]) if type(value) is list and value else None
+    return (_as_bytes(value),) if turns is None else next(iter(turns.by_row()))
 
 
 def _as_bytes(value: Any) -> bytes:
@@ -149,7 +192,7 @@ def has_content(value: Any) -> bool:
 
 def filled_rows(group: Group) -> int:
     """How many rows have content in any field."""
-    if any(map(group.full, range(len(group.columns)))) or any(map(group.lists, group.names)):
+    if any(map(group.full, range(len(group.columns)))) or any(map(group.lists, range(len(group.columns)))):
         return len(group.index)
     return sum(any(map(has_content, row)) for row in zip(*group.columns, strict=True))
 
@@ -295,28 +338,22 @@ class Tally:
         return True
 
     def _message_columns(self, group: Group) -> bool:
-        column = group.lists(self.mapping["messages"])
-        if column is None:
+        place = group.place(self.mapping["messages"])
+        turns = None if place is None else group.turns(place)
+        if turns is None:
             return False
-        turns = list(chain.from_iterable(column))
         try:
-            # Two keys a message: then neither tool calls nor weights can be there.
-            if set(map(len, turns)) != {2}:
-                return False
-            role, text = ("role", "content") if "role" in turns[0] else ("from", "value")
-            speaks = list(map(_ASSISTANT.__getitem__, map(itemgetter(role), turns)))
-            contents = list(map(itemgetter(text), turns))
-        except (KeyError, TypeError):  # no objects, other keys, or a role that is unknown, oddly spelled or no text
+            speaks = list(map(_ASSISTANT.__getitem__, turns.roles))
+        except KeyError:  # unknown or oddly spelled
             return False
-        if set(map(type, contents)) != {str} or not all(map(str.strip, contents)):
+        if not all(map(str.strip, turns.contents)):
             return False
-        sizes = list(map(len, contents))
-        counts = list(map(len, column))
-        answered = all(map(speaks.__getitem__, map(sub, accumulate(counts), repeat(1))))
-        if not answered and not all(_sums(speaks, counts)):
+        answered = all(map(speaks.__getitem__, map(sub, accumulate(turns.counts), repeat(1))))
+        if not answered and not all(_sums(speaks, turns.counts)):
             return False
-        self._measured(_sums(sizes, counts), sum(compress(sizes, speaks)))
-        self.turns.update(counts)
+        sizes = list(map(len, turns.contents))
+        self._measured(_sums(sizes, turns.counts), sum(compress(sizes, speaks)))
+        self.turns.update(turns.counts)
         return True
 
 

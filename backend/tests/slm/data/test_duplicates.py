@@ -21,15 +21,15 @@ hashes = st.one_of(st.integers(LOWEST, HIGHEST), st.sampled_from([LOWEST, -1, 0,
 def test_the_count_is_exact_however_often_it_is_written_to_disk(rows: list[int], in_memory: int, batch: int) -> None:
     counted = Duplicates(in_memory=in_memory)
     for start in range(0, len(rows), batch):
-        counted.add(rows[start : start + batch])
+        counted.add(rows[start : start + batch], len(rows[start : start + batch]))
     assert counted.count() == sum(count - 1 for count in Counter(rows).values())
     assert counted.exact
 
 
 def test_rows_on_disk_and_in_memory_are_counted_together() -> None:
     counted = Duplicates(in_memory=4)
-    counted.add([1, 2, 3, 4])
-    counted.add([1])
+    counted.add([1, 2, 3, 4], 4)
+    counted.add([1], 1)
     assert counted.count() == 1
 
 
@@ -38,16 +38,16 @@ def test_beyond_the_limit_it_is_an_estimate_and_says_so() -> None:
     rows = [draw.randrange(LOWEST, HIGHEST) for _ in range(20_000)]
     counted = Duplicates(in_memory=1000, limit=5000)
     for start in range(0, 40_000, 1000):
-        counted.add((rows + rows)[start : start + 1000])
+        counted.add((rows + rows)[start : start + 1000], 1000)
     assert counted.count() == pytest.approx(20_000, rel=0.1)
     assert not counted.exact
 
 
 def test_the_file_lies_where_it_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     counted = Duplicates(tmp_path, in_memory=2)
-    counted.add([1, 1, 2])
+    counted.add([1, 1, 2], 3)
     assert counted.count() == 1
     assert list(tmp_path.iterdir()) == []
     elsewhere = Duplicates(tmp_path / "absent", in_memory=2)
     with pytest.raises(FileNotFoundError):
-        elsewhere.add([1, 2])
+        elsewhere.add([1, 2], 2)

@@ -100,6 +100,7 @@ def test_columns_and_rows_agree_on_conversations(put: Any, cut: Any, rows: list[
         (DatasetKind.CLASSIFICATION, {"a": "x", "b": "y"}),
         (DatasetKind.CLASSIFICATION, {"a": "x", "b": 3}),
         (DatasetKind.TEXT, {"a": "x"}),
+        (DatasetKind.PREFERENCE, {"a": "x", "b": "y", "c": "z"}),
         (DatasetKind.MESSAGES, {"m": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}),
         (DatasetKind.MESSAGES, {"m": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]}),
     ],
@@ -184,6 +185,8 @@ def hashed(*rows: Any) -> list[int | None]:
 SAME = [
     ({"a": "x", "b": "y"}, {"b": "y", "a": "x"}),
     ({"a": {"k": 1, "l": 2}}, {"a": {"l": 2, "k": 1}}),
+    ({"a": [{"role": "user", "content": "x"}]}, {"a": [{"content": "x", "role": "user"}]}),
+    ({"a": [{"role": "user", "content": 1}]}, {"a": [{"content": 1, "role": "user"}]}),
     ({"a": "x", "b": 1}, {"a": "x", "b": 1}),
     ([1, 2], [1, 2]),
 ]
@@ -198,11 +201,18 @@ DIFFERENT = [
     ({"a": ["x"]}, {"a": '["x"]'}),
     ({"a": ["x"]}, {"a": "x"}),
     ([1], [2]),
+    ({"a": [{"role": "user", "content": "x"}]}, {"a": [{"from": "user", "value": "x"}]}),
+    ({"a": [{"role": "x", "content": "user"}]}, {"a": [{"role": "user", "content": "x"}]}),
+    ({"a": [{"role": "u", "content": "x"}] * 2}, {"a": [{"role": "u", "content": "x"}]}),
+    ({"a": [{"role": "u", "content": "1"}]}, {"a": [{"role": "u", "content": 1}]}),
 ]
 
 
 @pytest.mark.parametrize(("first", "second"), SAME)
-@pytest.mark.parametrize("beside", [(), ({"a": "x", "b": None}, {"a": 3, "b": "z"}, {"a": []})])
+@pytest.mark.parametrize(
+    "beside",
+    [(), ({"a": "x", "b": None}, {"a": 3, "b": "z"}, {"a": []}, {"a": [7]}), ({"a": [{"role": "u", "content": "y"}]},)],
+)
 def test_equal_rows_hash_alike_whatever_stands_beside_them(first: Any, second: Any, beside: tuple[Any, ...]) -> None:
     assert hashed(first)[0] == hashed(*beside, second)[-1]
     assert len(set(hashed(*beside, first, second)[-2:])) == 1
