@@ -35,6 +35,7 @@ PRELOADED = (
     "transformers.models.llama.modeling_llama",
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.qwen2.modeling_qwen2",
+    "transformers.models.bert.modeling_bert",
     "slm.train",
     "slm.preview",
 )

@@ -18,7 +18,7 @@ from app.models import Artifact, Evaluation, Experiment, Model, Run
 from app.models.columns import new_id, utcnow
 from app.models.run import ACTIVE
 from app.services.listing import Page, newest_first
-from slm.bundled import BUNDLED, SMOLLM2
+from slm.bundled import BUNDLED, MINILM, SMOLLM2
 from slm.spec import WEIGHTS_MARKER, FolderSource, HubSource, PullSpec
 
 
@@ -49,6 +49,10 @@ SEEDS = (
          "A small instruction-tuned language model that trains on an ordinary laptop. " + BUNDLED[SMOLLM2].note,
          BUNDLED[SMOLLM2].model_dump(),
          {"family": "llama", "task": "causal", "license": "Apache-2.0", "note": BUNDLED[SMOLLM2].note}),
+    Seed(MINILM, "MiniLM L6", 22_713_216,
+         "A small pretrained encoder for classification that trains on an ordinary laptop. " + BUNDLED[MINILM].note,
+         BUNDLED[MINILM].model_dump(),
+         {"family": "bert", "task": "encoder", "license": "Apache-2.0", "note": BUNDLED[MINILM].note}),
 )  # fmt: skip
 """The first three are what clients expect to find first; see `listing`."""
 

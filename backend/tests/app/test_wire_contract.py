@@ -153,8 +153,9 @@ def test_seeded_models_come_first_and_in_order(client: TestClient) -> None:
     ]
     assert all(model["architecture"] == "transformer" and model["version"] == "1.0" for model in models[:3])
     assert all(model["model_type"] == "base" and model["is_latest_version"] for model in models)
-    assert models[3]["name"] == "SmolLM2 135M Instruct"
-    assert models[3]["created_at"] > models[2]["created_at"]
+    assert [model["name"] for model in models[3:]] == ["SmolLM2 135M Instruct", "MiniLM L6"]
+    assert models[4]["created_at"] > models[3]["created_at"] > models[2]["created_at"]
+    assert client.get(f"/models/{models[4]['id']}").json()["metadata"]["task"] == "encoder"
     detail = client.get(f"/models/{models[0]['id']}").json()
     assert detail["metadata"]["weights"] == "absent"
     assert detail["base_model_id"] is None
