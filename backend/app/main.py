@@ -126,6 +126,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.trials = Trials()
     app.state.stopping = threading.Event()
     app.state.servers = Servers(settings)
+    await asyncio.to_thread(app.state.servers.open)
     if settings.supervise:
         supervisor.start()
     tasks = [asyncio.create_task(_guard_database(app, database)), asyncio.create_task(_tend_servers(app, database))]

@@ -14,6 +14,7 @@ import json
 import os
 import queue
 import secrets
+import shutil
 import sys
 import threading
 import time
@@ -213,6 +214,8 @@ def main(directory: Path) -> int:
 
 async def _until_deserted(server: Server) -> None:
     await server.listen()
+    # While the lock is held: nobody else begins here meanwhile. What a crash leaves is swept at the next start.
+    shutil.rmtree(server.directory, ignore_errors=True)
     # An answer may be under way in the other thread; nobody waits for it, and nothing here is worth an orderly end.
     sys.stdout.flush()
     sys.stderr.flush()

@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from slm.events import LOG, write_atomic
+from slm.files import open_shared, try_lock
 from slm.spec import ModelRef
 from slm.warm_client import PACKAGE, QUIET, ask, socket_path, source_digest
 
@@ -259,6 +261,19 @@ class ServingProcess:
         """The last line that the process wrote."""
         text = (self.directory / LOG).read_text(errors="replace").strip()
         return text.splitlines()[-1][:300] if text else "it said nothing."
+
+
+def sweep(data_dir: Path) -> None:
+    """Remove the directories of serving processes that are no more; those that somebody serves are left alone."""
+    for directory in (data_dir.resolve() / "serving").glob("*"):
+        if not (directory / LOCK).is_file():
+            continue
+        descriptor = open_shared(directory / LOCK)
+        try:
+            if try_lock(descriptor):
+                shutil.rmtree(directory, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 async def _until_end(reader: asyncio.StreamReader) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import after, before
+from app.cli import after, before, using
 from app.cli.shell import CODES, Group, Json, Key, NoWatch, Url
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 db = typer.Typer(cls=Group, no_args_is_help=True, help="Look after the database.")
 before.add_to(app)
 after.add_to(app)
+using.add_to(app)
 app.add_typer(db, name="db", rich_help_panel="Service")
 
 Which = Annotated[str, typer.Argument(help="Name, id, or the first or last characters of the id.")]

@@ -17,7 +17,7 @@ from app.config import Settings
 from app.errors import Conflict, Unavailable
 from app.services import hardware
 from slm.files import readable
-from slm.serve_client import ServeSpec, ServingFailed, ServingProcess
+from slm.serve_client import ServeSpec, ServingFailed, ServingProcess, sweep
 from slm.spec import ModelRef
 
 TEND_SECONDS = 1.0
@@ -52,6 +52,10 @@ class Servers:
         self._admitting = asyncio.Lock()
         self._talks = 0
         self._training = False
+
+    def open(self) -> None:
+        """Remove what a crash left of earlier processes."""
+        sweep(self._settings.data_dir)
 
     @property
     def loaded(self) -> list[ServingProcess]:

@@ -22,7 +22,7 @@ from slm.data.render import Rendered, Renderer
 from slm.errors import RunFailure
 from slm.generate import Said, Sampling, converse, generate
 from slm.serve import Gone, Question, Server
-from slm.serve_client import ADDRESS, SPEC, ServeSpec, ServingFailed, ServingProcess, Wish, parse_wish
+from slm.serve_client import ADDRESS, LOCK, SPEC, ServeSpec, ServingFailed, ServingProcess, Wish, parse_wish, sweep
 from slm.spec import ModelRef
 from slm.voice import Refused, Voice
 from slm.warm_client import WarmProcess
@@ -209,8 +209,26 @@ def test_a_process_serves_its_owners_and_ends_with_the_last(tmp_path: Path) -> N
         await second.stop()
         assert first.pid is not None
         await ended(first.pid)
-        assert not (first.directory / ADDRESS).exists()
         assert not Path(address["socket"]).exists()
+        assert not first.directory.exists()
+
+    carried_out(work)
+
+
+def test_what_a_crash_left_is_swept_and_what_is_served_is_not(tmp_path: Path) -> None:
+    process = ServingProcess(tmp_path, spec_of(tmp_path), warm=False)
+    dead = tmp_path / "serving" / "0123456789abcdef"
+    dead.mkdir(parents=True)
+    for name in (LOCK, ADDRESS, "stdout.log"):
+        (dead / name).write_text("left")
+
+    async def work() -> None:
+        sweep(tmp_path / "nothing here")
+        await process.start()
+        sweep(tmp_path)
+        assert not dead.exists()
+        assert (await told(process))[-1]["event"] == "done"
+        await process.stop()
 
     carried_out(work)
 
