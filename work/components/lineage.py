@@ -1,0 +1,96 @@
+"""Where a model comes from and what came of it, as a picture: boxes in columns from left to right, lines between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components import words
+
+_COLUMNS = (("dataset", "model:base"), ("experiment", "run"), ("model",), ("evaluation", "export"))
+_TITLES = {
+    "dataset": "data",
+    "model:base": "base model",
+    "model": "model",
+    "experiment": "run",
+    "run": "attempt",
+    "evaluation": "evaluation",
+    "export": "export",
+}
+_PAGES = {"dataset": "datasets", "model": "models", "experiment": "run", "evaluation": "evaluations"}
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 190, 54, 70, 18, 6
+
+
+def picture(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
+    """The graph as SVG that takes its colours from the page. A node links to its page; a deleted one is dashed."""
+    places = _places(nodes)
+    if not places:
+        return ""
+    right = max(x for x, _ in places.values()) + _WIDTH + _EDGE
+    bottom = max(y for _, y in places.values()) + _HEIGHT + _EDGE
+    lines = [_line(places[edge["source"]], places[edge["target"]]) for edge in edges if _known(edge, places)]
+    boxes = [_box(node, *places[node["id"]]) for node in nodes if node["id"] in places]
+    return (
+        f'<div class="lineage"><svg viewBox="0 0 {right} {bottom}" width="{right}" height="{bottom}" role="img" '
+        f'aria-label="{words.escaped(described(nodes, edges))}">{"".join(lines)}{"".join(boxes)}</svg></div>'
+    )
+
+
+def described(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
+    """The graph in words, for who cannot see it."""
+    names = {node["id"]: f"{_TITLES.get(_kind(node), node['type'])} {node['name']}" for node in nodes}
+    said = [f"{names[edge['source']]} → {names[edge['target']]}" for edge in edges if _known(edge, names)]
+    return "Lineage: " + ("; ".join(said) or ", ".join(names.values()))
+
+
+def _known(edge: Mapping[str, Any], places: Mapping[str, Any]) -> bool:
+    return edge["source"] in places and edge["target"] in places
+
+
+def _kind(node: Mapping[str, Any]) -> str:
+    if node["type"] == "model" and (node.get("details") or {}).get("model_type") == "base":
+        return "model:base"
+    return str(node["type"])
+
+
+def _places(nodes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Left upper corner of each node, column by column; columns that hold nothing take no room."""
+    columns = [[node for node in nodes if _kind(node) in kinds] for kinds in _COLUMNS]
+    columns = [column for column in columns if column]
+    tallest = max((len(column) for column in columns), default=0)
+    places = {}
+    for at, column in enumerate(columns):
+        first = (tallest - len(column)) * (_HEIGHT + _GAP_Y) // 2
+        for row, node in enumerate(column):
+            places[str(node["id"])] = (_EDGE + at * (_WIDTH + _GAP_X), _EDGE + first + row * (_HEIGHT + _GAP_Y))
+    return places
+
+
+def _line(source: tuple[int, int], target: tuple[int, int]) -> str:
+    x1, y1 = source[0] + _WIDTH, source[1] + _HEIGHT // 2
+    x2, y2 = target[0], target[1] + _HEIGHT // 2
+    if x2 <= x1:  # in the same column, or backwards: from edge to edge
+        x1, x2 = source[0] + _WIDTH // 2, target[0] + _WIDTH // 2
+        y1, y2 = sorted((source[1] + _HEIGHT, target[1]), key=lambda y: abs(y - target[1]), reverse=True)
+    middle = (x1 + x2) // 2
+    return f'<path class="edge" d="M{x1},{y1} C{middle},{y1} {middle},{y2} {x2},{y2}"/>'
+
+
+def _box(node: Mapping[str, Any], x: int, y: int) -> str:
+    kind, missing = _kind(node), bool(node.get("missing"))
+    title = f"{_TITLES.get(kind, kind)}{' (deleted)' if missing else ''}"
+    name = _short(str(node["name"]))
+    inside = (
+        f"<title>{words.escaped(node['name'])}</title>"
+        f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="8" class="{"gone" if missing else "node"}"/>'
+        f'<text x="{x + 12}" y="{y + 21}" class="kind">{words.escaped(title)}</text>'
+        f'<text x="{x + 12}" y="{y + 41}" class="name">{words.escaped(name)}</text>'
+    )
+    page = _PAGES.get(str(node["type"]))
+    if missing or page is None:
+        return f"<g>{inside}</g>"
+    return f'<a href="/{page}?id={words.escaped(node["id"])}" target="_self">{inside}</a>'
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -1,0 +1,77 @@
+"""The picture of where a model comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+from components import lineage
+
+NODES: list[dict[str, Any]] = [
+    {"id": "m1", "type": "model", "name": "SmolLM2", "details": {"model_type": "base"}, "missing": False},
+    {"id": "d1", "type": "dataset", "name": "Tickets <script>", "details": {"sha256": "05"}, "missing": False},
+    {"id": "d2", "type": "dataset", "name": "A data set with a very long name indeed", "details": {}, "missing": True},
+    {"id": "e1", "type": "experiment", "name": "Run", "details": {}, "missing": False},
+    {"id": "m2", "type": "model", "name": "Tuned", "details": {"model_type": "fine_tuned"}, "missing": False},
+    {"id": "v1", "type": "evaluation", "name": "Score", "details": {}, "missing": False},
+    {"id": "x1", "type": "export", "name": "gguf-f16", "details": {}, "missing": False},
+]
+EDGES = [
+    {"source": source, "target": target, "label": ""}
+    for source, target in [
+        ("m1", "e1"),
+        ("d1", "e1"),
+        ("d2", "e1"),
+        ("e1", "m2"),
+        ("m2", "v1"),
+        ("m2", "x1"),
+        ("m2", "?"),
+    ]
+]
+
+
+def drawn() -> ElementTree.Element:
+    return ElementTree.fromstring(lineage.picture(NODES, EDGES))
+
+
+def texts() -> list[str]:
+    return [element.text or "" for element in drawn().iter("text")]
+
+
+def test_every_node_and_every_line_between_known_ones_is_drawn() -> None:
+    assert len([*drawn().iter("rect")]) == len(NODES)
+    assert len([*drawn().iter("path")]) == len(EDGES) - 1
+
+
+def test_data_and_base_stand_left_of_the_run_the_model_right_of_it() -> None:
+    x = {rect.get("x"): None for rect in drawn().iter("rect")}
+    assert len(x) == 4
+    place = dict(zip([node["id"] for node in NODES], (int(r.get("x", "0")) for r in drawn().iter("rect")), strict=True))
+    assert place["m1"] == place["d1"] < place["e1"] < place["m2"] < place["v1"] == place["x1"]
+
+
+def test_boxes_of_a_column_do_not_touch() -> None:
+    boxes = [(int(r.get("x", "0")), int(r.get("y", "0"))) for r in drawn().iter("rect")]
+    for x, y in boxes:
+        near = [other for other in boxes if other[0] == x and 0 < abs(other[1] - y) < 54]
+        assert near == []
+
+
+def test_a_deleted_thing_says_so_and_leads_nowhere() -> None:
+    assert "data (deleted)" in texts()
+    links = [link.get("href") for link in drawn().iter("a")]
+    assert sorted(links, key=str) == [
+        "/datasets?id=d1", "/evaluations?id=v1", "/models?id=m1", "/models?id=m2", "/run?id=e1",
+    ]  # fmt: skip
+
+
+def test_names_are_text_and_long_ones_are_cut_with_the_whole_on_hover() -> None:
+    assert "Tickets <script>" in texts()
+    assert any(text.endswith("…") for text in texts())
+    assert "A data set with a very long name indeed" in [title.text for title in drawn().iter("title")]
+
+
+def test_who_cannot_see_hears_it() -> None:
+    (picture,) = drawn().iter("svg")
+    assert "base model SmolLM2 → run Run; data Tickets <script> → run Run" in str(picture.get("aria-label"))
+    assert lineage.picture([], []) == ""
