@@ -95,15 +95,18 @@ def _tfidf_logreg(rows: Sequence[Classification], texts: Sequence[str], *, seed:
     return [str(label) for label in model.predict(vectors.transform(text[:FITTED_CHARACTERS] for text in texts))]
 
 
-def unigram(learned: Iterable[Rendered], rows: Sequence[Rendered], *, vocabulary: int) -> Baseline | None:
+def unigram(
+    learned: Iterable[Rendered], rows: Sequence[Rendered], *, vocabulary: int, marks: frozenset[int] | None = None
+) -> Baseline | None:
     """The loss of guessing each token by its frequency in the training rows; None without any training row.
 
-    Add-one smoothing over the model's vocabulary; over the tokens that the rows ask the model for.
+    Add-one smoothing over the model's vocabulary; over the tokens that the rows ask the model for. With `marks`, what
+    is counted are whole texts but for these tokens (where only some tokens of a text are asked for at a time).
     """
     counts: Counter[int] = Counter()
     total = 0
     for row in learned:
-        tokens = asked(row)
+        tokens = asked(row) if marks is None else _text(row, marks)
         counts.update(tokens)
         total += len(tokens)
         if total >= FITTED_TOKENS:
@@ -117,6 +120,12 @@ def unigram(learned: Iterable[Rendered], rows: Sequence[Rendered], *, vocabulary
         {"loss": Tally.of(losses, tokens_of), "perplexity": Tally.of(losses, tokens_of, exponential=True)},
         f"Each token guessed by its frequency among {total} training tokens of this tokenizer, add-one smoothed.",
     )
+
+
+def _text(row: Rendered, marks: frozenset[int]) -> list[int]:
+    """The tokens of a row as they were before some of them were hidden."""
+    found = (token if label == IGNORED else label for token, label in zip(row.input_ids, row.labels, strict=True))
+    return [token for token in found if token not in marks]
 
 
 def asked(row: Rendered) -> list[int]:

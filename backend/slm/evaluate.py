@@ -211,7 +211,9 @@ class _Scorecard:
         if evidence.learned is None or self._subject.method not in TEXT_METHODS or self._passes.answered:
             return {}
         vocabulary = int(self._subject.model.config.get_text_config().vocab_size)
-        found = baselines.unigram(evidence.learned(), scored, vocabulary=vocabulary)
+        # Of hidden words the whole texts tell more than those that were hidden once.
+        marks = frozenset(self._subject.tokenizer.all_special_ids) if self._subject.method is Method.MASK else None
+        found = baselines.unigram(evidence.learned(), scored, vocabulary=vocabulary, marks=marks)
         return {} if found is None else {"unigram": found}
 
     def _overlap(self, tuned: _Examined, base: _Examined | None) -> dict[str, Any] | None:

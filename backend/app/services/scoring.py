@@ -134,8 +134,6 @@ def _require_base(model: Model, dataset: Dataset, method: Method) -> None:
     """What an untrained base cannot be asked."""
     if method is Method.CLASSIFY:
         message = f"'{model.name}' is a base and knows no labels yet; train it on such data first."
-    elif method is Method.DPO:
-        message = f"'{model.name}' is a base and has no preferences to compare with its own; train it by dpo first."
     elif base_kind(model) not in METHOD_FACTS[method].bases:
         message = f"'{model.name}' is an encoder and cannot continue the {dataset.kind} data of '{dataset.name}'."
     else:

@@ -142,7 +142,6 @@ def test_data_that_do_not_suit_the_method_are_refused(
     ("task", "content", "words"),
     [
         ("causal", LABELS, "knows no labels yet"),
-        ("causal", '{"prompt": "a", "chosen": "b", "rejected": "c"}\n', "no preferences"),
         ("encoder", PAIRS, "is an encoder"),
     ],
 )

@@ -101,6 +101,14 @@ def test_unigram_counts_learned_tokens_only_and_needs_some() -> None:
     assert part.metrics["loss"].value < whole.metrics["loss"].value
 
 
+def test_hidden_words_are_guessed_by_the_whole_texts() -> None:
+    hidden = Rendered(1, [101, 7, 5, 102], [IGNORED, 3, IGNORED, IGNORED], [], None, False)  # 3 stands behind 7
+    found = baselines.unigram([hidden], [hidden], vocabulary=8, marks=frozenset({101, 102}))
+    assert found is not None
+    assert "2 training tokens" in found.note
+    assert found.metrics["loss"].value == pytest.approx(-math.log(2 / 10))  # the text is 3 5; asked for is the 3
+
+
 def test_shots_are_the_first_questions_with_answers() -> None:
     talk = Messages((Message("user", "q"), Message("assistant", "a")))
     long = Messages((Message("system", "s"), Message("user", "q"), Message("assistant", "a")))
