@@ -27,6 +27,7 @@ TASKS = {
     "evaluate": ("slm.scoring", "evaluate"),
     "predict": ("slm.predict", "predict"),
     "preview": ("slm.preview", "preview"),
+    "trial": ("slm.trial", "trial"),
 }
 """Task → (module, function) that carries it out: `(spec, directory, log, stop)`; imported only when asked for."""
 _NO_MEMORY = ("can't allocate memory", "CUDA out of memory", "MPS backend out of memory", "not enough memory")

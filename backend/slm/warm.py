@@ -38,6 +38,7 @@ PRELOADED = (
     "transformers.models.bert.modeling_bert",
     "slm.train",
     "slm.preview",
+    "slm.trial",
 )
 _REQUEST_SECONDS = 5.0
 _RESET = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)

@@ -42,7 +42,7 @@ def train(spec: TrainSpec, directory: Path, log: EventLog, stop: Stop | None = N
     Raises `RunFailure`, `Cancelled` (with the checkpoint that is kept) or `Interrupted`; anything else is a defect or
     the machine's (out of memory). `stop` is asked at least once a micro-batch.
     """
-    _Training(_absolute(spec, directory), directory, log, stop or Stop(directory)).run()
+    Training(absolute(spec, directory), directory, log, stop or Stop(directory)).run()
 
 
 @dataclass
@@ -51,7 +51,11 @@ class _Resumed:
     progress: Progress
 
 
-class _Training:
+class Training:
+    """One attempt, phase by phase; `slm.trial` measures the same phases."""
+
+    LOOP = Loop
+
     def __init__(self, spec: TrainSpec, directory: Path, log: EventLog, stop: Stop) -> None:
         self.spec, self.config, self.directory, self.log, self.stop = spec, spec.config, directory, log, stop
         self.recipe: Recipe = METHODS[spec.config.method]
@@ -202,7 +206,7 @@ class _Training:
     ) -> Loop:
         progress = resumed.progress if resumed else Progress()
         progress.machine = machine.as_fields()
-        return Loop(
+        return self.LOOP(
             model,
             prepared.train,
             prepared.held_out,
@@ -330,7 +334,7 @@ class _Training:
         return beat
 
 
-def _absolute(spec: TrainSpec, directory: Path) -> TrainSpec:
+def absolute(spec: TrainSpec, directory: Path) -> TrainSpec:
     """The spec with the model's folders made absolute; relative ones are below the run directory."""
     reference = spec.model
     folders = tuple(str(directory / folder) for folder in reference.adapters)

@@ -28,7 +28,7 @@ from slm.spec import CHECKPOINT_MARKER, Adapter, Hyperparameters
 from slm.train.machine import Machine
 from slm.train.progress import Progress, Speed, Usage, tidy_epoch, total_steps
 
-_CHECKPOINTS_A_RUN = {Adapter.LORA: 10, Adapter.QLORA: 10, Adapter.FULL: 4}
+CHECKPOINTS_A_RUN = {Adapter.LORA: 10, Adapter.QLORA: 10, Adapter.FULL: 4}
 """Beside those at each evaluation; a full model's checkpoint is three times the model."""
 _VALIDATION_BATCH = 8
 
@@ -161,7 +161,7 @@ class Loop(Trainer):  # type: ignore[misc]
         return step % self.batches.steps == 0 or step >= self.total_steps
 
     def checkpoint_due(self, step: int) -> bool:
-        every = self.config.save_steps or math.ceil(self.total_steps / _CHECKPOINTS_A_RUN[self.config.adapter])
+        every = self.config.save_steps or math.ceil(self.total_steps / CHECKPOINTS_A_RUN[self.config.adapter])
         return step % every == 0 or self.evaluation_due(step)
 
     def finished(self) -> bool:
