@@ -280,7 +280,10 @@ def chosen_rows(rows: Sequence[Rendered], *, batch_size: int, size: int, seed: i
     They stand as the training would meet them: beside rows of like length, taken from its first epoch.
     """
     batches = EffectiveBatches([row.size for row in rows], batch_size=batch_size, micro_batch=size, seed=seed).batches()
-    longest, others = batches[0][:size], [batch for batch in batches[1:] if len(batch) >= size]
+    # The longest row may stand in the epoch's last batch, which is smaller.
+    longest = max(batches, key=lambda batch: rows[batch[0]].size)[:size]
+    longest += [at for at in batches[0] if at not in longest][: size - len(longest)]
+    others = [batch for batch in batches[1:] if len(batch) >= size]
     others.sort(key=lambda batch: sum(rows[at].size for at in batch) / len(batch))
     picked = [longest]
     if others:
@@ -317,8 +320,14 @@ def figures(done: _Trial, loop: TimedLoop, prepared: Prepared, judged: Spent) ->
     validated = sum(row.size for row in prepared.held_out[: asked.eval_max_rows]) * validations
     every = asked.save_steps or math.ceil(steps / CHECKPOINTS_A_RUN[asked.adapter])
     saves = len({*range(every, steps + 1, every), *range(per_epoch, steps + 1, per_epoch), steps})
-    spent = done.ready + done.referred + per_token * tokens + per_step * steps + done.validated * validated
-    spent += done.saved * (saves + 1) + judged
+    parts = {
+        "preparing": done.ready + done.referred,
+        "learning": per_token * tokens + per_step * steps,
+        "validating": done.validated * validated,
+        "saving": done.saved * (saves + 1),
+        "judging": judged,
+    }
+    spent = sum(parts.values(), Spent())
     memory = peak_memory(loop.args.device.type)
     if not watch.steps:
         memory += 8 * sum(p.numel() for p in loop.model.parameters() if p.requires_grad)
@@ -331,6 +340,7 @@ def figures(done: _Trial, loop: TimedLoop, prepared: Prepared, judged: Spent) ->
         "checkpoint_bytes": (asked.save_total_limit + 2) * loop.checkpoint_bytes(),
         "train_examples": len(prepared.train),
         "eval_examples": len(prepared.held_out),
+        "parts": {name: {"cpu": round(part.cpu, 2), "wall": round(part.wall, 2)} for name, part in parts.items()},
         "warnings": done.warnings,
         "steps_taken": loop.progress.step,
     }
