@@ -34,7 +34,7 @@ _WORDS = {
     "token_f1": "token F1",
     "preference_accuracy": "preference accuracy",
 }
-_BASELINES = {
+BASELINES = {
     "few_shot": "few-shot prompting of the base",
     "majority": "always giving the commonest label",
     "tfidf_logreg": "TF-IDF with logistic regression",
@@ -157,7 +157,7 @@ def _beside(card: Mapping[str, Any], found: _View) -> list[str]:
         difference = baseline["differences"].get(found.metric)
         if difference is None:
             continue
-        words, value = _BASELINES.get(name, name), _figure(baseline["metrics"][found.metric])
+        words, value = BASELINES.get(name, name), _figure(baseline["metrics"][found.metric])
         judged = judge(found.metric, difference)
         if judged == "better":
             beaten.append(f"{words} ({value})")
