@@ -269,9 +269,14 @@ class _Listener(StoppingCriteria):  # type: ignore[misc]
         self._tokens = [0] * rows
         self._ended = [False] * rows
         self._stops, self._say, self._check = stops, say, check
+        self._raised: Exception | None = None
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
-        self._check()
+        try:
+            self._check()
+        except Exception as error:  # noqa: BLE001 - raised again by `said`: PEFT would not take its hooks off
+            self._raised = error
+            return torch.ones(len(self._ended), dtype=torch.bool, device=input_ids.device)
         for row, token in enumerate(input_ids[:, -1].tolist()):
             if not self._ended[row]:
                 self._hear(row, token)
@@ -286,6 +291,9 @@ class _Listener(StoppingCriteria):  # type: ignore[misc]
             self._say(row, words)
 
     def said(self) -> list[Said]:
+        """The whole answers. Raises what `check` raised."""
+        if self._raised is not None:
+            raise self._raised
         for row, wording in enumerate(self._wordings):
             if not self._ended[row] and (words := wording.close()):
                 self._say(row, words)

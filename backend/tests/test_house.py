@@ -23,6 +23,7 @@ BROAD = {
     "backend/app/supervisor.py": 1,  # one run's trouble must not end the watch over the others
     "backend/slm/run.py": 1,  # the top of the process: every reason must reach the log
     "backend/app/database.py": 2,  # whatever a closure raises is handed to its caller
+    "backend/slm/generate.py": 1,  # raised again once PEFT has taken its hooks off
     "backend/slm/serve.py": 1,  # a generating thread that died alone would leave every asker waiting
     "backend/slm/warm.py": 1,  # nothing may run on in a forked child
     "backend/app/routes/datasets.py": 1,  # the file is taken back whatever happened, and the error goes on

@@ -123,6 +123,22 @@ def test_an_adapter_that_was_not_used_for_long_makes_room(voice: Voice, adapters
     assert [say(voice, folder)[0] for folder in adapters] == before
 
 
+def test_an_answer_of_two_sides_that_is_broken_off_leaves_nothing_behind(voice: Voice, adapters: list[str]) -> None:
+    """PEFT's hooks of a mixed batch would stay on the model if an exception went through them."""
+    before = [say(voice, side) for side in (adapters[0], None)]
+    left = [3]
+
+    def check() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Gone
+
+    wish = Wish(sides=(adapters[0], None), **SAMPLED)
+    with pytest.raises(Gone):
+        voice.answer(voice.prompt(wish), wish, say=lambda side, words: None, check=check)
+    assert [say(voice, side) for side in (adapters[0], None)] == before
+
+
 def test_a_stop_text_ends_one_side_and_not_the_other(voice: Voice, adapters: list[str]) -> None:
     tuned, base = say(voice, adapters[0], None)
     pairs = (tuned.text[at : at + 2] for at in range(1, len(tuned.text) - 1))
