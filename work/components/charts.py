@@ -86,7 +86,7 @@ def histogram(buckets: Sequence[Mapping[str, Any]], *, limit: int | None = None,
         alt.Chart(_rows(rows))
         .mark_bar(binSpacing=1)
         .encode(
-            x=alt.X("start:Q", bin="binned", title="Tokens", axis=alt.Axis(format=",d")),
+            x=alt.X("start:Q", bin="binned", title="Tokens", axis=alt.Axis(format=",d"), scale=alt.Scale(zero=False)),
             x2="end:Q",
             y=alt.Y("rows:Q", title="Rows", axis=alt.Axis(format=",d", tickMinStep=1)),
             color=alt.Color(
