@@ -31,8 +31,8 @@ def _card(row: Row) -> str:
     state = " broken" if row.fault is not None else ""
     return (
         f'<section class="row{state}" aria-label="Line {row.line}">'
-        f"<div><h4>Line {row.line}, as in the file</h4>{left}</div>"
-        f"<div><h4>As an example</h4>{right}</div></section>"
+        f"<div><h3>Line {row.line}, as in the file</h3>{left}</div>"
+        f"<div><h3>As an example</h3>{right}</div></section>"
     )
 
 

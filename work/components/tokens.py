@@ -50,7 +50,7 @@ class Example(Protocol):
 
 def as_html(example: Example) -> str:
     """One example with its heading."""
-    head = f"<h4>{escaped(heading(example))}</h4>"
+    head = f"<h3>{escaped(heading(example))}</h3>"
     if example.dropped is not None:
         return f'<section class="tokenized">{head}<p class="fault">Left out: {escaped(example.dropped)}</p></section>'
     body = "".join(map(_piece, example.pieces)) + "".join(_cut(piece) for piece in example.cut)
