@@ -1,4 +1,5 @@
-"""Which parameters learn: all (`full`), or small matrices beside a frozen base (`lora`); and merging those in."""
+"""Which parameters learn: all (`full`), or small matrices beside a frozen base (`lora`), which may be held in four bits
+(`qlora`, CUDA only); and merging those in."""
 
 from __future__ import annotations
 
@@ -6,16 +7,51 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from slm.errors import RunFailure
 from slm.spec import Adapter, Hyperparameters
 
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+_NEVER_QUANTISED = ("lm_head", "score", "classifier", "pre_classifier", "pooler", "cls")
+"""Output layers, and heads that a method may put on the base."""
+
+
+def require(config: Hyperparameters) -> None:
+    """Raises `RunFailure` where this machine cannot train by the adapter: `qlora` needs CUDA and bitsandbytes."""
+    if config.adapter is not Adapter.QLORA:
+        return
+    missing = "an NVIDIA GPU" if not torch.cuda.is_available() else None
+    if missing is None and find_spec("bitsandbytes") is None:
+        missing = "the package bitsandbytes"
+    if missing is not None:
+        raise RunFailure("adapter_unavailable", f"Adapter qlora needs {missing}, which is not here.")
+
+
+def quantised(config: Hyperparameters) -> dict[str, Any]:
+    """Keywords of `from_pretrained` by which the base is loaded as the adapter wants it: for `qlora` in four bits (NF4,
+    its scales quantised once more), but for the layers that are learned whole."""
+    if config.adapter is not Adapter.QLORA:
+        return {}
+    bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if bf16 else torch.float16,
+            llm_int8_skip_modules=list(_NEVER_QUANTISED),
+        ),
+        "device_map": {"": 0},
+    }
 
 
 def prepare(model: Any, config: Hyperparameters, *, task_type: str, new: Sequence[str] = ()) -> Any:
@@ -29,6 +65,8 @@ def prepare(model: Any, config: Hyperparameters, *, task_type: str, new: Sequenc
     if config.adapter is Adapter.FULL:
         model.requires_grad_(True)
         return model
+    if config.adapter is Adapter.QLORA:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     whole = [name for name in new if _learned_whole(model, name)]
     lora = LoraConfig(
         r=config.lora_r,

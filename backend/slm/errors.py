@@ -30,7 +30,13 @@ REASONS: dict[str, Reason] = {
         Reason("data_unusable", "user", False, "Look at the dataset's faults, mend the file and upload it again."),
         Reason("weights_missing", "user", False, "Pull the base model's weights, then resume."),
         Reason("weights_refused", "user", False, "Only safetensors and GGUF weights are loaded."),
-        Reason("model_unsupported", "user", False, "Choose a causal language model for this method."),
+        Reason("model_unsupported", "user", False, "Choose a base model that this method can train."),
+        Reason(
+            "adapter_unavailable",
+            "user",
+            False,
+            "Use adapter lora, or a machine with an NVIDIA GPU and bitsandbytes.",
+        ),
         Reason("spec_invalid", "user", False, "Create the experiment again with this version of the platform."),
         Reason(
             "loss_not_finite", "user", False, "Lower learning_rate (a tenth is a good start), or look for broken rows."

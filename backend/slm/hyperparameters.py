@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slm.terms import Adapter, DatasetKind, Frozen, Method
 
@@ -40,6 +40,7 @@ _TALK = frozenset({DatasetKind.MESSAGES, DatasetKind.PROMPT_COMPLETION, DatasetK
 _PLAIN = frozenset({DatasetKind.TEXT, DatasetKind.CLASSIFICATION})
 _LORA_RATES: Rates = (5e-5, 2e-4, 2e-3)
 _FULL_RATES: Rates = (5e-6, 2e-5, 2e-4)
+_SCRATCH_RATES: Rates = (1e-4, 1e-3, 5e-3)
 _LIKE_SFT = {Adapter.LORA: _LORA_RATES, Adapter.FULL: _FULL_RATES, Adapter.QLORA: _LORA_RATES}
 
 METHOD_FACTS: dict[Method, MethodFacts] = {
@@ -98,6 +99,8 @@ class Hyperparameters(Frozen):
     """Longest example in tokens; what is beyond is cut, counted and reported."""
     packing: bool = False
     """Of `pretrain`: fill every sequence up to `max_length` with as many texts as fit, instead of one each."""
+    from_scratch: bool = False
+    """Of `pretrain` in `full`: a small new model of the base's architecture with a tokenizer trained on the data."""
     lora_r: int = Field(ge=1, le=1024)
     """Rank of the LoRA matrices."""
     lora_alpha: float = Field(gt=0, le=4096)
@@ -129,6 +132,17 @@ class Hyperparameters(Frozen):
     dpo_beta: float = Field(default=0.1, gt=0, le=10)
     """Of `dpo`: how firmly the model is held to its base; lower lets it move further."""
 
+    @model_validator(mode="after")
+    def _from_scratch_is_whole(self) -> Hyperparameters:
+        if self.from_scratch and (self.method is not Method.PRETRAIN or self.adapter is not Adapter.FULL):
+            raise ValueError("from_scratch is for method pretrain with adapter full")
+        return self
+
+
+def usual_rates(config: Hyperparameters) -> Rates:
+    """The learning rates that are usual for such a training."""
+    return _SCRATCH_RATES if config.from_scratch else METHOD_FACTS[config.method].rates[config.adapter]
+
 
 def default_method(kind: DatasetKind | None, base: str | None) -> tuple[Method, str]:
     """The method for such data on such a base model (`causal`, `encoder`), and why."""
@@ -154,12 +168,17 @@ def resolve(
     usual_method, why_method = default_method(kind, base)
     method = Method(given.get("method", usual_method))
     facts = METHOD_FACTS[method]
-    adapter = Adapter(given.get("adapter", facts.adapter))
+    scratch = given.get("from_scratch") is True
+    adapter = Adapter(given.get("adapter", Adapter.FULL if scratch else facts.adapter))
+    rates = _SCRATCH_RATES if scratch else facts.rates[adapter]
     lora_r = given.get("lora_r", 16)
     defaults: dict[str, tuple[Any, str]] = {
         "method": (method, why_method),
-        "adapter": (adapter, facts.why_adapter),
-        "learning_rate": (facts.rates[adapter][1], f"usual for {method.value} with {adapter.value}"),
+        "adapter": (adapter, "a new model has to learn everything" if scratch else facts.why_adapter),
+        "learning_rate": (
+            rates[1],
+            f"usual for {method.value} {'from scratch' if scratch else f'with {adapter.value}'}",
+        ),
         "epochs": (facts.epochs, _why_epochs(facts.epochs)),
         "batch_size": (8, "small effective batches learn more from few rows"),
         "max_length": (1024, "longer examples are cut and counted"),

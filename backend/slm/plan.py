@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from slm.spec import METHOD_FACTS, Adapter, Hyperparameters, Method, steps_per_epoch
+from slm.spec import Adapter, Hyperparameters, Method, steps_per_epoch, usual_rates
 
 CHARACTERS_PER_TOKEN = 4.0
 TEMPLATE_TOKENS = 20
@@ -185,7 +185,7 @@ def _memory(config: Hyperparameters, shape: Shape, data: Data, learned: int, per
 def warnings(config: Hyperparameters, estimated: Estimate | None, *, rows: int) -> list[str]:
     """Sentences about what is allowed but unwise."""
     found = []
-    low, usual, high = METHOD_FACTS[config.method].rates[config.adapter]
+    low, usual, high = usual_rates(config)
     if not low <= config.learning_rate <= high:
         word = "high" if config.learning_rate > high else "low"
         found.append(

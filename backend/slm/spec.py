@@ -20,6 +20,7 @@ from slm.hyperparameters import (
     MethodFacts,
     default_method,
     resolve,
+    usual_rates,
 )
 from slm.terms import Adapter, DatasetKind, Described, FileFormat, Frozen, Method
 
@@ -61,6 +62,7 @@ __all__ = [
     "parse_spec",
     "resolve",
     "steps_per_epoch",
+    "usual_rates",
 ]
 
 SPEC_VERSION = 1

@@ -67,6 +67,8 @@ class Rendered:
 
     rejected: Rendered | None = None
     """The worse answer to the same prompt, where two are compared."""
+    starts: tuple[int, ...] = (0,)
+    """Where the texts begin that are packed into this sequence."""
     reference: Reference | None = None
     """What the base said of the two, once it was asked."""
 
@@ -117,8 +119,8 @@ class BaseRenderer(ABC):
     def render(self, example: Example, line: int) -> Rendered | Dropped:
         """The example as tokens, cut at `max_length`; `Dropped` where nothing is left to learn."""
 
-    def arrange(self, rows: list[Rendered]) -> list[Rendered]:
-        """The training rows as they are learned: one a sequence, where a method does not pack them."""
+    def arrange(self, rows: list[Rendered], *, held_out: bool = False) -> list[Rendered]:
+        """The rows as they are learned or scored: one a sequence, where a method does not pack them."""
         return rows
 
     def again(self, row: Rendered, *, seed: int, epoch: int) -> Rendered:

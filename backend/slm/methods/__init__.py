@@ -8,6 +8,7 @@ from __future__ import annotations
 from slm.methods.classify import Classify
 from slm.methods.dpo import Dpo
 from slm.methods.mask import Mask
+from slm.methods.pretrain import Pretrain
 from slm.methods.recipe import Recipe
 from slm.methods.sft import Sft
 from slm.spec import Method
@@ -16,6 +17,7 @@ __all__ = ["METHODS", "Recipe"]
 
 METHODS: dict[Method, Recipe] = {
     Method.SFT: Sft(),
+    Method.PRETRAIN: Pretrain(),
     Method.CLASSIFY: Classify(),
     Method.MASK: Mask(),
     Method.DPO: Dpo(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from slm.causal import Scored
 from slm.data.render import BaseRenderer, Rendered
 from slm.metrics import Measured
-from slm.spec import Hyperparameters
+from slm.spec import Hyperparameters, ModelRef
 
 Warn = Callable[[str, str], None]
 """Called with a stable code and a sentence."""
@@ -32,6 +33,14 @@ class Recipe(ABC):
 
     COMPARES = False
     """Whether it compares the model with its base, so that rows need `refer`."""
+
+    def ground(
+        self, reference: ModelRef, base: Any, *, config: Hyperparameters, texts: Callable[[], Iterable[str]],
+        directory: Path,
+    ) -> ModelRef:  # fmt: skip
+        """The weights to start from, where a method makes them itself: from `base`, the configuration of what was
+        asked for, and the `texts` of the training data, in the run's `directory`. Repeated, it gives the same."""
+        return reference
 
     @abstractmethod
     def renderer(self, tokenizer: Any, *, max_length: int, config: Hyperparameters | None = None) -> BaseRenderer:

@@ -119,9 +119,20 @@ class Training:
 
     def _prepare(self) -> tuple[Any, BaseRenderer, rows.Prepared]:
         self.log.append("phase", phase="preparing")
+        adapters.require(self.config)
         config = checkpoints.load_config(self.spec.model)
         if (refusal := self.recipe.refusal(config) or self._other_head()) is not None:
             raise RunFailure("model_unsupported", refusal)
+        ground = self.recipe.ground(
+            self.spec.model,
+            config,
+            config=self.config,
+            texts=lambda: rows.texts(self.spec.train, self.directory, self._beat("preparing")),
+            directory=self.directory,
+        )
+        if ground != self.spec.model:
+            self.spec = self.spec.model_copy(update={"model": ground})
+            config = checkpoints.load_config(ground)
         tokenizer = checkpoints.load_tokenizer(self.spec.model)
         length = min(self.config.max_length, checkpoints.context_length(config, tokenizer))
         renderer = self.recipe.renderer(tokenizer, max_length=length, config=self.config)
@@ -193,7 +204,8 @@ class Training:
     def _untrained(self) -> Loaded:
         """The model to start from; what it does not bring is drawn anew, always the same."""
         transformers.set_seed(self.config.seed)
-        return checkpoints.load(self.spec.model, self.directory, model_class=self.recipe.MODEL_CLASS, **self.head)
+        keywords = {**self.head, **adapters.quantised(self.config)}
+        return checkpoints.load(self.spec.model, self.directory, model_class=self.recipe.MODEL_CLASS, **keywords)
 
     def _loop(
         self,

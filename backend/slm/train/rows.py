@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from slm.data.batches import in_seeded_order, length_summary, split_held_out
-from slm.data.examples import Fault, iter_examples
+from slm.data.examples import Fault, Text, iter_examples
 from slm.data.formats import BrokenSyntax
 from slm.data.kinds import REQUIRED
 from slm.data.render import BaseRenderer, Dropped, Rendered
@@ -78,7 +78,23 @@ def prepare(spec: TrainSpec, directory: Path, renderer: BaseRenderer, beat: Beat
             seed=spec.config.seed,
             stratified=renderer.stratified,
         )
-    return Prepared(renderer.arrange(rows), kept, dropped, _warnings(spec, rows, kept, dropped))
+    warnings = _warnings(spec, rows, kept, dropped)
+    return Prepared(renderer.arrange(rows), renderer.arrange(kept, held_out=True), dropped, warnings)
+
+
+def texts(reference: DatasetRef, directory: Path, beat: Beat) -> Iterator[str]:
+    """Every usable text of a file, its digest checked first."""
+    verify(reference, directory, beat)
+    kind = reference.kind or DatasetKind.TEXT
+    for _, example in iter_examples(
+        directory / reference.path,
+        reference.file_format,
+        kind=kind,
+        mapping=_mapping(reference.mapping, kind),
+        encoding=reference.encoding,
+    ):
+        if isinstance(example, Text):
+            yield example.text
 
 
 def verify(reference: DatasetRef, directory: Path, beat: Beat) -> None:

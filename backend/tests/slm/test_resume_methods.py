@@ -60,10 +60,17 @@ class Case:
 
 
 PAIRS = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": "two three"} for row in task_rows(53)]
+TEXTS = [{"text": f"{row['prompt']} {row['completion']} and so on"} for row in task_rows(53)]
 CASES = {
     "classify with lora": Case(encoder_folder, label_rows(53), DatasetKind.CLASSIFICATION, {"adapter": "lora"}),
     "classify in full": Case(encoder_folder, label_rows(53), DatasetKind.CLASSIFICATION, {"adapter": "full"}),
     "mask in full": Case(encoder_folder, label_rows(53), DatasetKind.CLASSIFICATION, {"method": "mask"}),
+    "pretrain packed": Case(
+        base_folder, TEXTS, DatasetKind.TEXT, {"method": "pretrain", "packing": True, "max_length": 48}
+    ),
+    "pretrain from scratch": Case(
+        base_folder, TEXTS, DatasetKind.TEXT, {"method": "pretrain", "from_scratch": True, "max_length": 32}
+    ),
     "dpo with lora": Case(base_folder, PAIRS, DatasetKind.PREFERENCE, {"adapter": "lora", "max_length": 48}),
     "dpo in full": Case(base_folder, PAIRS, DatasetKind.PREFERENCE, {"adapter": "full", "max_length": 48}),
 }
