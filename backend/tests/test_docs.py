@@ -13,9 +13,10 @@ from app.cli.commands import app as cli
 from app.config import Settings
 from slm.data.formats import BrokenSyntax
 from slm.data.inspection import inspect_file
+from slm.data.split import NotSplittable, Source, split_file
 from slm.errors import REASONS
 from slm.events import TERMINAL
-from slm.spec import FileFormat
+from slm.spec import DatasetKind, FileFormat
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -61,6 +62,22 @@ def test_bad_files_get_the_very_sentence(ending: str, content: str, message: str
     path = tmp_path / f"file.{ending}"
     path.write_text(content)
     assert sentence(path, FileFormat(ending)) == message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_another_encoding_gets_the_very_sentence(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_bytes("text,label\nWo für,Frage\n".encode(encoding))
+    assert f"> {sentence(path, FileFormat.CSV)}\n" in FORMATS
+
+
+def test_a_split_that_cannot_be_gets_the_very_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "same.jsonl"
+    path.write_text('{"text": "a"}\n' * 3)
+    source = Source(path, FileFormat.JSONL, DatasetKind.TEXT, {"text": "text"})
+    with pytest.raises(NotSplittable) as refused:
+        split_file(source, tmp_path / "rest", tmp_path / "part", fraction=0.1, seed=1, stratify=False)
+    assert f"> {refused.value}\n" in FORMATS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
