@@ -25,6 +25,7 @@ from app.routes import (
     datasets,
     evaluations,
     experiments,
+    exports,
     generation,
     models,
     plan,
@@ -52,7 +53,7 @@ newest first; with `limit` they come in pages, and the `Link` header leads on. E
 `simulated: true`: only their numbers are made up.
 """
 _DATABASE_CHECK_SECONDS = 1.0
-_ROUTES = (service, datasets, preview, models, generation, plan, experiments, runs, evaluations, artifacts)
+_ROUTES = (service, datasets, preview, models, generation, plan, experiments, runs, evaluations, artifacts, exports)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -20,13 +20,21 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GgufConfig,
+)
 
 from slm import checkpoints, gguf_writer, ollama, selftest
 from slm.errors import RunFailure
 from slm.events import EventLog, Stop
 from slm.files import Beat, file_digest
 from slm.generate import stop_ids
+from slm.methods import METHODS
 from slm.selftest import Observation, Probe, Verdict
 from slm.spec import ExportSpec
 
@@ -56,6 +64,7 @@ class _Export:
     def __init__(self, spec: ExportSpec, directory: Path, working: Path, log: EventLog, stop: Stop) -> None:
         self.spec, self.directory, self.working, self.log, self.stop = spec, directory, working, log, stop
         self.threads = spec.threads or torch.get_num_threads()
+        self.model_class: Any = AutoModelForCausalLM
 
     def run(self) -> None:
         torch.set_num_threads(self.threads)
@@ -64,7 +73,8 @@ class _Export:
         transformers.set_seed(0)
         self.log.append("started", resumed_from_step=None, threads=self.threads, format=self.spec.format)
         self._enter("loading")
-        model = checkpoints.load_base(self.spec.model, self.directory)
+        self.model_class = _model_class(self.spec)
+        model = checkpoints.load_base(self.spec.model, self.directory, model_class=self.model_class)
         tokenizer = checkpoints.load_tokenizer(self.spec.model)
         self._require_space(model)
         self._enter("comparing")
@@ -210,13 +220,13 @@ class _Export:
         if self.spec.format == "adapter":
             return "peft", lambda: (self._load_adapter(written), _tokenizer(written))
         if self.spec.format == "safetensors":
-            return "transformers", lambda: (_load_folder(written), _tokenizer(written))
+            return "transformers", lambda: (_load_folder(written, self.model_class), _tokenizer(written))
         return "transformers (GGUF)", lambda: _load_gguf(written)
 
     def _load_adapter(self, folder: Path) -> Any:
         earlier = sorted(folder.glob("earlier-*"), key=lambda path: int(path.name.rpartition("-")[2]))
         reference = self.spec.model.model_copy(update={"adapters": (*(str(path) for path in earlier), str(folder))})
-        return checkpoints.load_base(reference, self.directory)
+        return checkpoints.load_base(reference, self.directory, model_class=self.model_class)
 
     # -- ending
 
@@ -256,8 +266,20 @@ def _tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def _load_folder(folder: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(
+def _model_class(spec: ExportSpec) -> Any:
+    """What loads the model with the head it has: by its training, or, of a base, by its architecture's name."""
+    if spec.model.method is not None:
+        return METHODS[spec.model.method].MODEL_CLASS
+    name = next(iter(getattr(checkpoints.load_config(spec.model), "architectures", None) or []), "")
+    if name.endswith(("ForMaskedLM", "ForPreTraining")):
+        return AutoModelForMaskedLM
+    if name.endswith("ForSequenceClassification"):
+        return AutoModelForSequenceClassification
+    return AutoModel if name.endswith("Model") and not name.endswith("LMHeadModel") else AutoModelForCausalLM
+
+
+def _load_folder(folder: Path, model_class: Any) -> Any:
+    return model_class.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
 

@@ -257,7 +257,8 @@ def observe(model: Any, tokenizer: Any, probes: Sequence[Probe], beat: Beat) -> 
     seen = Observation(template=tokenizer.chat_template, conversation=write_conversation(tokenizer))
     for done, probe in enumerate(probes):
         beat(done, len(probes))
-        logits = model(input_ids=torch.tensor([probe.ids], device=model.device)).logits
+        said = model(input_ids=torch.tensor([probe.ids], device=model.device))
+        logits = said.logits if hasattr(said, "logits") else said.last_hidden_state
         chosen = logits[0, probe.positions] if logits.ndim == 3 else logits
         seen.logits.append(chosen.float().cpu())
     seen.words = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in SENTENCES]

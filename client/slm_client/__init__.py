@@ -19,7 +19,6 @@ from slm_client.answers import (
     Evaluation,
     EvaluationDetail,
     Event,
-    Executor,
     Experiment,
     ExperimentDetail,
     Fault,
@@ -29,11 +28,11 @@ from slm_client.answers import (
     ModelDetail,
     Origin,
     Progress,
+    Reproduction,
     Row,
     Run,
     RunError,
     Sample,
-    System,
 )
 from slm_client.chat import ChatAnswer, ChatEvent, SideAnswer
 from slm_client.client import DEFAULT_URL, Client
@@ -54,8 +53,10 @@ from slm_client.errors import (
     Unauthorized,
     Unavailable,
 )
+from slm_client.exports import Export, ExportFile, Lineage, LineageEdge, LineageNode, SelfTest
 from slm_client.plans import Figure, Piece, Plan, Preview, PreviewExample
 from slm_client.relay import Relay, Relayed
+from slm_client.system import Executor, System
 
 __all__ = [
     "DEFAULT_URL",
@@ -77,12 +78,17 @@ __all__ = [
     "Executor",
     "Experiment",
     "ExperimentDetail",
+    "Export",
+    "ExportFile",
     "Fault",
     "Faults",
     "FieldError",
     "Figure",
     "Forbidden",
     "Invalid",
+    "Lineage",
+    "LineageEdge",
+    "LineageNode",
     "Log",
     "Model",
     "ModelDetail",
@@ -96,10 +102,12 @@ __all__ = [
     "Progress",
     "Relay",
     "Relayed",
+    "Reproduction",
     "Row",
     "Run",
     "RunError",
     "Sample",
+    "SelfTest",
     "ServiceFault",
     "ServiceUnreachable",
     "SideAnswer",

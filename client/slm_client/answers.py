@@ -192,6 +192,15 @@ class Experiment(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reproduction(Answer):
+    """Whether a repetition came out as what it repeats; None until it ended."""
+
+    of: str
+    identical: bool | None = None
+    differences: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExperimentDetail(Experiment):
     description: str | None = None
     goal: str | None = None
@@ -209,6 +218,7 @@ class ExperimentDetail(Experiment):
     cancel_requested: bool = False
     last_event_id: int = 0
     plan: Mapping[str, Any] | None = None
+    reproduction: Reproduction | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,24 +337,6 @@ class Sample(Answer):
     base_output: str | None = None
     tuned_output: str | None = None
     scores: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Executor(Answer):
-    name: str
-    available: bool
-    reason: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class System(Answer):
-    """What the service's machine can do."""
-
-    hardware: Mapping[str, Any] = field(default_factory=dict)
-    precision: str = ""
-    versions: Mapping[str, str | None] = field(default_factory=dict)
-    executors: Sequence[Executor] = ()
-    storage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def _same(value: Any) -> Any:

@@ -7,13 +7,13 @@ from typing import Any, Self
 
 import httpx2
 
-from slm_client.answers import System
 from slm_client.datasets import Datasets
 from slm_client.downloads import Artifacts
 from slm_client.errors import NotTheService
 from slm_client.evaluations import Evaluations
 from slm_client.experiments import Experiments
 from slm_client.models import Models, Runs
+from slm_client.system import System
 from slm_client.transport import Transport
 
 DEFAULT_URL = "http://localhost:8000"

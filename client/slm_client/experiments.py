@@ -97,7 +97,7 @@ class Experiments:
         return ExperimentDetail.read(self._transport.json("POST", f"{self._path(experiment_id)}/resume"))
 
     def reproduce(self, experiment_id: str) -> ExperimentDetail:
-        """Ask for the very same again; the new experiment says in the end whether it came out identical."""
+        """Do it again with the same spec, data and seed; once ended, `reproduction` says whether it is identical."""
         return ExperimentDetail.read(self._transport.json("POST", f"{self._path(experiment_id)}/reproduce"))
 
     def delete(self, experiment_id: str) -> None:

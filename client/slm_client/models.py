@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from slm_client.answers import Model, ModelDetail, Run
 from slm_client.chat import ChatAnswer, ChatEvent, chat, chat_stream, question
+from slm_client.exports import Export, Lineage
 from slm_client.polling import until_ended
 from slm_client.transport import Transport, segment
 
@@ -45,6 +46,25 @@ class Models:
     def pull(self, model_id: str) -> Run:
         """Start fetching its weights; watch the run with `client.runs.wait`."""
         return Run.read(self._transport.json("POST", f"/models/{segment(model_id)}/pull"))
+
+    def export(self, model_id: str, format: str) -> Run:  # noqa: A002 - the wire's word
+        """Start an export as `adapter`, `safetensors`, `gguf-f16` or `gguf-q8_0`; its files are listed by `exports`."""
+        return Run.read(self._transport.json("POST", f"/models/{segment(model_id)}/exports", json={"format": format}))
+
+    def exports(self, model_id: str) -> Sequence[Export]:
+        """Newest first, with the figures of their self-tests."""
+        return [Export.read(row) for row in self._transport.json("GET", f"/models/{segment(model_id)}/exports")]
+
+    def delete_export(self, export_id: str) -> None:
+        """With its files. Raises `Conflict` while it is being made."""
+        self._transport.json("DELETE", f"/exports/{segment(export_id)}")
+
+    def card(self, model_id: str) -> str:
+        """The model's card, Markdown."""
+        return self._transport.send("GET", f"/models/{segment(model_id)}/card").text
+
+    def lineage(self, model_id: str) -> Lineage:
+        return Lineage.read(self._transport.json("GET", f"/models/{segment(model_id)}/lineage"))
 
     def change(self, model_id: str, **changes: object) -> ModelDetail:
         """Change `name`, `description` or `tags`; what is not given stays."""

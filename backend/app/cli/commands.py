@@ -37,6 +37,13 @@ class Noun(StrEnum):
     evaluations = "evaluations"
 
 
+class ExportFormat(StrEnum):
+    adapter = "adapter"
+    safetensors = "safetensors"
+    gguf_f16 = "gguf-f16"
+    gguf_q8_0 = "gguf-q8_0"
+
+
 class DatasetType(StrEnum):
     training = "training"
     evaluation = "evaluation"
@@ -271,3 +278,39 @@ def resume(which: Which, no_watch: NoWatch = False, as_json: Json = False, url: 
     from app.cli.training import resume
 
     resume(which, watching=not no_watch, as_json=as_json, url=url, key=key)
+
+
+@app.command(rich_help_panel="Training", epilog="Example: slm reproduce Tickets")
+def reproduce(which: Which, as_json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Train again with the same spec, data and seed; say identical, or what differs and by how much."""
+    from app.cli.exporting import reproduce
+
+    reproduce(which, as_json=as_json, url=url, key=key)
+
+
+@app.command(rich_help_panel="Data and models", epilog="Example: slm export Tickets --format gguf-q8_0 --out exported")
+def export(
+    which: Annotated[str, typer.Argument(metavar="MODEL", help="Name or id.")],
+    format_: Annotated[ExportFormat, typer.Option("--format", help="For whom.")] = ExportFormat.safetensors,
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path(),
+    as_json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Write a model in a form that other programs load; it is loaded again and compared before it counts."""
+    from app.cli.exporting import export
+
+    export(which, format_.value, out, as_json=as_json, url=url, key=key)
+
+
+@app.command(rich_help_panel="Data and models", epilog="Example: slm card Tickets --out README.md")
+def card(
+    which: Annotated[str, typer.Argument(metavar="MODEL", help="Name or id.")],
+    out: Annotated[Path | None, typer.Option(help="File to write it to.", show_default=False)] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Print a model's card: data, digests, hyperparameters, scorecard, limits, how to load it."""
+    from app.cli.exporting import card
+
+    card(which, out, url=url, key=key)

@@ -19,6 +19,7 @@ from app.schemas.run import CancelBody, CheckpointAnswer, Column, LogAnswer, Run
 from app.services import evaluation as evaluations
 from app.services import experiment as service
 from app.services import launch, storage, training
+from app.services import reproduce as reproducing
 from app.services.plan import Trials
 from slm.events import LOG
 from slm.spec import CHECKPOINT_MARKER
@@ -91,6 +92,24 @@ def resume(experiment_id: ExperimentId, db: Db, request: Request) -> Any:
     request.app.state.supervisor.wake()
     with db.read() as session:
         return _detail(session, service.get(session, experiment_id))
+
+
+@router.post(
+    "/{experiment_id}/reproduce",
+    status_code=201,
+    response_model=ExperimentDetail,
+    responses=declared(404, 409),
+    summary="Do it again and compare",
+)
+def reproduce(experiment_id: ExperimentId, db: Db, settings: AppSettings, request: Request) -> Any:
+    """A new experiment of the same spec, data digests and seed. Once it ended, its `reproduction` says `identical`, or
+    what differs (libraries, machine, curve, weights) and by how much."""
+    with db.read() as session:
+        experiment, run = reproducing.prepare(session, experiment_id, settings)
+    db.write(lambda session: launch.insert(session, experiment, run))
+    request.app.state.supervisor.wake()
+    with db.read() as session:
+        return _detail(session, service.get(session, experiment.id))
 
 
 @router.delete("/{experiment_id}", status_code=204, responses=declared(404, 409), summary="Delete an experiment")
@@ -195,6 +214,7 @@ def _detail(session: Session, experiment: Experiment) -> ExperimentDetail:
         progress=run.progress if run else None,
         error=experiment.error,
         plan=experiment.plan,
+        reproduction=reproducing.reproduction(session, experiment, run),
         cancel_requested=run is not None and run.cancel_requested_at is not None,
         last_event_id=experiment.event_count,
     )

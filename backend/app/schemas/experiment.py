@@ -111,6 +111,17 @@ class ExperimentAnswer(Wire):
     """In the list of those that wait or run; of any in the detail."""
 
 
+class Reproduction(Wire):
+    """Whether a repetition came out as what it repeats."""
+
+    of: str
+    """The experiment that is repeated; it may have been deleted since."""
+    identical: bool | None
+    """Curve, final weights and metrics are the same to the last bit; null until it ended."""
+    differences: list[str]
+    """What differs and by how much: libraries and machine, then results."""
+
+
 class ExperimentDetail(ExperimentAnswer):
     """An experiment with everything that was resolved, and how far it is."""
 
@@ -135,3 +146,5 @@ class ExperimentDetail(ExperimentAnswer):
     """Number of the newest event: `since` goes on from it."""
     plan: dict[str, Any] | None
     """What was expected of it at creation: steps, tokens, memory_bytes, seconds, each with its `basis`."""
+    reproduction: Reproduction | None
+    """Of a repetition: whether it came out the same."""

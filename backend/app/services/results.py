@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from app.models import Artifact, Dataset, Evaluation, Experiment, Model, Run
 from app.models.columns import new_id, utcnow
+from app.services import export as exports
 from app.services import model as models
 from app.services import plan as plans
-from app.services import training
+from app.services import reproduce, training
 from slm.files import sync_folder
 from slm.spec import EvaluateSpec
 
@@ -51,6 +52,8 @@ def _trained(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
         _evaluate(session, experiment, run, model, payload)
         register_artifacts(session, run, model, payload)
         experiment.resulting_model_id = model.id
+        session.flush()
+        reproduce.finished(session, experiment, run)
 
 
 def _scored(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
@@ -85,11 +88,20 @@ def _predicted(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
         run.result = {"artifact_id": artifact_id, **payload["result"]}
 
 
+def _exported(session: Session, run: Run, payload: Mapping[str, Any]) -> None:
+    model = session.get(Model, run.model_id)
+    if model is not None:
+        register_artifacts(session, run, model, payload)
+        session.flush()
+        run.result = {"export": exports.completed(session, run, payload)}
+
+
 _MAKERS: dict[str, Callable[[Session, Run, Mapping[str, Any]], None]] = {
     "train": _trained,
     "simulate": _trained,
     "pull": _pulled,
     "evaluate": _scored,
+    "export": _exported,
     "predict": _predicted,
 }
 """Task → what becomes of a finished run of it."""
