@@ -304,7 +304,7 @@ class EvaluationDetail(Evaluation):
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
-    loss_curve: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    loss_curve: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     training_statistics: Mapping[str, Any] = field(default_factory=dict)
     model_id: str | None = None
     dataset_id: str | None = None

@@ -97,7 +97,8 @@ class EvaluationDetail(EvaluationAnswer):
     """What was expected at creation: steps, tokens, seconds, memory_bytes, cpu_seconds."""
     actual: dict[str, float | None] | None
     """The same figures as they turned out."""
-    loss_curve: dict[str, list[float]]
+    loss_curve: dict[str, list[float | None]]
+    """`epochs`, `train_loss`, `val_loss`, equally long; `val_loss` holds nulls where no row was held out."""
     training_statistics: dict[str, Any]
 
 

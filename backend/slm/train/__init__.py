@@ -290,6 +290,7 @@ class Training:
             "intervals": {},
             "rows_scored": 0,
             "rows_available": 0,
+            "verdict": "No rows were held out, so nothing was scored.",
         }
         if prepared.held_out:
             card = scorecard(

@@ -248,6 +248,18 @@ def test_an_evaluation_shows_all_of_its_scorecard(client: TestClient, write: Wri
     assert identity in client.get(f"/models/{model}").json()["linked_evaluations"]
 
 
+def test_an_evaluation_without_held_out_rows_is_shown(client: TestClient, write: Write, settings: Settings) -> None:
+    model, data = tuned(write, settings, base(write, settings)), upload(client, PAIRS)
+    curve = {"epochs": [1], "train_loss": [2.0], "val_loss": [None]}
+    row = Evaluation(id=new_id(), model_id=model, dataset_id=data, metrics={}, loss_curve=curve,
+                     training_statistics={"final_val_loss": None}, details={"verdict": "Nothing."})  # fmt: skip
+    write(lambda session: session.add(row))
+    found = client.get(f"/evaluations/{row.id}")
+    assert found.status_code == 200, found.text
+    assert found.json()["loss_curve"] == curve
+    assert client.get(f"/evaluations/{row.id}/samples").json() == []
+
+
 def test_each_evaluation_has_its_own_samples(client: TestClient, write: Write, settings: Settings) -> None:
     model, data = tuned(write, settings, base(write, settings)), upload(client, PAIRS)
     made = {text: finished(write, settings, model, data, text) for text in ("first", "second")}

@@ -99,6 +99,11 @@ def walk_what_ends(service: Service, call: object, body: dict[str, str]) -> None
     asked = {"dataset_id": body["training_dataset_id"], "max_new_tokens": 2}
     predicted = call("POST", "/models/{model_id}/predictions", names=tiny, json=asked).json()
     assert service.client.runs.wait(predicted["id"], interval=0.1).state == "completed"
+    few = service.upload(rows(12), name="few rows")
+    scoring = call("POST", "/evaluations", json={"model_id": service.base(), "dataset_id": few}).json()
+    scored = service.client.runs.wait(scoring["id"], interval=0.1)
+    assert scored.state == "completed", scored.error
+    call("DELETE", "/evaluations/{evaluation_id}", names=dict(scored.result or {}))
     model = call("POST", "/models", json={"name": "far away", "source": {"hub": "someone/model"}}).json()
     name = {"model_id": model["id"]}
     call("GET", "/models/{model_id}", names=name)

@@ -256,6 +256,7 @@ def test_without_held_out_rows_nothing_is_claimed(train: Callable[..., Trained])
     assert "no_held_out" in warnings(events)
     card = last(events)["evaluation"]
     assert (card["metrics"], card["rows_scored"]) == ({}, 0)
+    assert card["verdict"] == "No rows were held out, so nothing was scored."
     assert card["loss_curve"]["val_loss"] == [None]
 
 
