@@ -130,7 +130,7 @@ class _View:
 def _alone(card: Mapping[str, Any], found: _View) -> str:
     low, high = card["intervals"][found.metric]["tuned"]
     return (
-        f"The base model by itself: {found.words} {_figure(found.tuned)} on {_rows(found.rows)} "
+        f"The model by itself: {found.words} {_figure(found.tuned)} on {_rows(found.rows)} "
         f"(95 % interval {_figure(low)} to {_figure(high)}), with no other model to compare it with"
     )
 

@@ -101,8 +101,8 @@ def delete(session: Session, evaluation_id: str) -> Remains:
 
 
 def _before_training(session: Session, model: Model) -> Model | None:
-    """What a fine-tuned model was made of; None for a base."""
-    if model.model_type == "base" or model.base_model_id is None:
+    """What a fine-tuned model was made of; None for a base, and for one that learned from nothing (own tokens)."""
+    if model.model_type == "base" or model.base_model_id is None or _training_config(model).get("from_scratch"):
         return None
     return models.get(session, model.base_model_id, missing="Base model not found")
 

@@ -120,6 +120,16 @@ def test_a_base_is_scored_by_itself_as_the_data_suggest(client: TestClient, writ
     assert (spec.method.value, spec.base) == ("mask", None)
 
 
+def test_what_was_learned_from_nothing_has_nothing_to_compare(
+    client: TestClient, write: Write, settings: Settings
+) -> None:
+    """Its tokens are its own; the base whose shape it took cannot read them."""
+    details = {"training_config": {"method": "pretrain", "from_scratch": True}}
+    model = tuned(write, settings, base(write, settings, present=False), details=details, weights_format="model")
+    run = ask(client, model, upload(client, '{"text": "a"}\n')).json()
+    assert spec_of(write, run["id"]).base is None
+
+
 @pytest.mark.parametrize(
     ("method", "content", "words"),
     [

@@ -102,7 +102,7 @@ def test_a_base_by_itself_is_measured(score: Callable[..., Any]) -> None:
     assert card["base_metrics"] == {}
     assert set(card["intervals"]["loss"]) == {"tuned"}
     assert (card["baselines"], card["overlap"]) == ({}, None)
-    assert card["verdict"].startswith("The base model by itself: token F1 ")
+    assert card["verdict"].startswith("The model by itself: token F1 ")
 
 
 def test_phases_and_life_show(score: Callable[..., Any]) -> None:

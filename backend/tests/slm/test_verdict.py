@@ -170,7 +170,7 @@ def test_few_rows_are_not_judged() -> None:
 def test_a_base_alone_is_measured_not_judged() -> None:
     made = card("loss") | {"base_metrics": {}, "intervals": {"loss": {"tuned": [0.6, 0.8]}}}
     assert verdict(made, Method.SFT) == (
-        "The base model by itself: loss 0.700 on 60 rows (95 % interval 0.600 to 0.800), "
+        "The model by itself: loss 0.700 on 60 rows (95 % interval 0.600 to 0.800), "
         "with no other model to compare it with."
     )
 
