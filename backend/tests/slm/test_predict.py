@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import base_folder, events_of, task_rows, tiny_model, tiny_tokenizer, write_rows
+from tiny_models import (
+    base_folder,
+    events_of,
+    make_run,
+    make_spec,
+    task_rows,
+    tiny_model,
+    tiny_tokenizer,
+    write_rows,
+)
 
 from slm import predict as module
 from slm import run
@@ -31,7 +40,7 @@ def prepared(
     reference = write_rows(directory / "rows.jsonl", rows, kind)
     base = base_folder(directory, changes.pop("architecture", "llama"))
     settings: dict[str, Any] = {"method": "sft", "max_new_tokens": 6, "threads": 1}
-    model = ModelRef(model_id="base", name="Tiny", path=str(base))
+    model = changes.pop("model", ModelRef(model_id="base", name="Tiny", path=str(base)))
     dataset = changes.pop("dataset", reference)
     spec = PredictSpec(run_id="run", attempt=1, model=model, dataset=dataset, **(settings | changes))
     (directory / "run.json").write_text(spec.model_dump_json())
@@ -210,3 +219,21 @@ def test_data_without_a_known_question_fail_as_the_users_fault(tmp_path: Path) -
     assert run.main(directory) == run.FAILED
     failed = events_of(directory, "failed")[0]
     assert (failed["code"], failed["fault"]) == ("data_unusable", "user")
+
+
+def test_what_a_training_taught_to_label_labels(tmp_path: Path) -> None:
+    """A classifier's head, saved beside its adapter, is built again; labels in the data are not looked at."""
+    labelled = [{"text": f"{word} cat", "label": word} for word in ("red", "blue") for _ in range(40)]
+    data = write_rows(tmp_path / "learned.jsonl", labelled, DatasetKind.CLASSIFICATION)
+    base = base_folder(tmp_path)
+    config = {"method": "classify", "learning_rate": 5e-3, "epochs": 4, "eval_fraction": 0.0}
+    taught = make_run(tmp_path / "taught", make_spec(base, data, **config))
+    assert run.main(taught) == run.FINISHED
+    model = ModelRef(model_id="m", name="Ours", path=str(base), adapters=(str(taught / "artifacts" / "adapter"),))
+    asked = [{"text": "blue cat", "label": "red"}, {"text": "red cat"}, {"text": ""}]
+    directory = prepared(tmp_path / "run", asked, kind=DatasetKind.CLASSIFICATION, method="classify", model=model)
+    assert run.main(directory) == run.FINISHED
+    found = lines(directory)
+    assert [line.get("prediction") for line in found] == ["blue", "red", None]
+    assert found[0]["scores"]["blue"] > 0.5
+    assert found[0]["label"] == "red"
