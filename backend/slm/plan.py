@@ -1,8 +1,8 @@
 """What a training will take, by formula: steps, tokens, memory, time. Standard library only: the platform may ask.
 
-Constants were measured on two cores of a laptop-class CPU: LoRA over 134.5 million parameters took 11.6 CPU-seconds
-per 1,000 tokens, which is 4 floating-point operations per parameter and token at 46 GFLOP/s a core. A formula knows
-characters, not tokens, and so is a first guess; `slm.trial` measures.
+Constants were measured on cores of a laptop-class CPU: LoRA over 134.5 million parameters took 11.6 CPU-seconds per
+1,000 tokens, which is 4 floating-point operations per parameter and token at 46 GFLOP/s a core; half of that where rows
+begin alike. A formula knows characters, not tokens, and so is a first guess; `slm.trial` measures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GPU_FLOPS = 40e12
 _OPERATIONS = {Adapter.LORA: 4, Adapter.QLORA: 4, Adapter.FULL: 6}
 READING = 2
 """Operations per parameter and token of looking at a text without learning from it."""
-WRITING = 12
+WRITING = 5
 """The same for a token that is generated: weights are read once for a few rows only."""
 RUNTIME_BYTES = 600_000_000
 """Of the libraries, before any model."""

@@ -15,7 +15,10 @@ from fastapi.testclient import TestClient
 from tiny_models import base_folder, task_rows
 
 from app.config import Settings
-from app.services import hardware
+from app.errors import SpecRejected
+from app.models import Dataset, Model
+from app.services import gate, hardware, references
+from slm.spec import Method
 
 Rows = list[dict[str, Any]]
 LABELLED: Rows = [{"text": f"text {n}", "label": "good" if n % 2 else "bad"} for n in range(40)]
@@ -193,3 +196,34 @@ def test_what_clients_always_sent_is_still_accepted(platform: Platform) -> None:
             assert (made["simulated"], made["warnings"]) == (True, [])
     for held_out in (OTHERS, odd):
         platform.create(platform.body(LABELLED, held_out, executor="simulation", training_config=defaults))
+
+
+def test_a_classifier_has_lost_what_other_methods_need() -> None:
+    """Its head was replaced; to classify goes on from it."""
+    tuned = Model(name="Labels", details={"task": "causal", "training_config": {"method": "classify"}})
+    assert references.method_of(tuned) is Method.CLASSIFY
+    with pytest.raises(SpecRejected, match="was trained to classify and has lost the head that sft needs"):
+        gate.require_base(tuned, Method.SFT, trained_by=references.method_of(tuned))
+    gate.require_base(tuned, Method.CLASSIFY, trained_by=references.method_of(tuned))
+
+
+def test_labels_that_were_not_all_listed_refuse_nothing() -> None:
+    """Of ten thousand labels the inspection lists a hundred: nothing follows from those."""
+    few = Dataset(name="few", statistics={"labels": {"a": 3, "b": 3}, "distinct_labels": 2})
+    many = Dataset(name="many", statistics={"labels": {"x": 9}, "distinct_labels": 500})
+    assert gate.labels_of(many) is None
+    assert gate.labels_of(few) == {"a": 3, "b": 3}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "memory", "reason"),
+    [((), None, "needs an NVIDIA GPU"), (("H100",), 80 << 30, "bitsandbytes")],
+)
+def test_four_bits_say_what_they_lack(
+    gpus: tuple[str, ...], memory: int | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "find_spec", lambda _name: None)
+    machine = replace(hardware.machine(), gpus=gpus, gpu_memory_bytes=memory)
+    assert reason in str(gate.no_qlora(machine))
+    monkeypatch.setattr(gate, "find_spec", lambda _name: object())
+    assert (gate.no_qlora(machine) is None) == bool(gpus)
