@@ -17,7 +17,7 @@ from transformers import BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 from slm.errors import RunFailure
-from slm.spec import Adapter, Hyperparameters
+from slm.spec import Adapter, Hyperparameters, ModelRef
 
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -25,10 +25,14 @@ _NEVER_QUANTISED = ("lm_head", "score", "classifier", "pre_classifier", "pooler"
 """Output layers, and heads that a method may put on the base."""
 
 
-def require(config: Hyperparameters) -> None:
-    """Raises `RunFailure` where this machine cannot train by the adapter: `qlora` needs CUDA and bitsandbytes."""
+def require(config: Hyperparameters, base: ModelRef) -> None:
+    """Raises `RunFailure` where the base cannot be trained by the adapter here: `qlora` needs CUDA, bitsandbytes and
+    whole weights, because merging an adapter into four bits would round it away."""
     if config.adapter is not Adapter.QLORA:
         return
+    if base.adapters:
+        message = f"'{base.name}' is an adapter on its base; qlora starts from whole weights only."
+        raise RunFailure("model_unsupported", message)
     missing = "an NVIDIA GPU" if not torch.cuda.is_available() else None
     if missing is None and find_spec("bitsandbytes") is None:
         missing = "the package bitsandbytes"

@@ -119,7 +119,7 @@ class Training:
 
     def _prepare(self) -> tuple[Any, BaseRenderer, rows.Prepared]:
         self.log.append("phase", phase="preparing")
-        adapters.require(self.config)
+        adapters.require(self.config, self.spec.model)
         config = checkpoints.load_config(self.spec.model)
         if (refusal := self.recipe.refusal(config) or self._other_head()) is not None:
             raise RunFailure("model_unsupported", refusal)

@@ -12,13 +12,15 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from slm import adapters, run
 from slm.errors import RunFailure
-from slm.spec import Adapter, Hyperparameters, resolve
+from slm.spec import Adapter, Hyperparameters, ModelRef, resolve
 
 TARGETS = {
     "llama": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
     "qwen2": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
     "gpt2": {"c_attn", "c_proj", "c_fc"},
 }
+
+BASE = ModelRef(model_id="base", name="Tiny", path="base")
 
 
 def config(adapter: Adapter, **settings: Any) -> Hyperparameters:
@@ -97,8 +99,13 @@ def test_qlora_without_bitsandbytes_names_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(adapters, "find_spec", lambda _name: None)
     with pytest.raises(RunFailure, match="the package bitsandbytes"):
-        adapters.require(config(Adapter.QLORA))
-    adapters.require(config(Adapter.LORA))
+        adapters.require(config(Adapter.QLORA), BASE)
+    adapters.require(config(Adapter.LORA), BASE)
+
+
+def test_qlora_does_not_start_from_an_adapter() -> None:
+    with pytest.raises(RunFailure, match="whole weights only"):
+        adapters.require(config(Adapter.QLORA), BASE.model_copy(update={"adapters": ("adapter",)}))
 
 
 @pytest.mark.parametrize(("bf16", "computes"), [(True, torch.bfloat16), (False, torch.float16)])

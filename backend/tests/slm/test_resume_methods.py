@@ -66,7 +66,10 @@ CASES = {
     "classify in full": Case(encoder_folder, label_rows(53), DatasetKind.CLASSIFICATION, {"adapter": "full"}),
     "mask in full": Case(encoder_folder, label_rows(53), DatasetKind.CLASSIFICATION, {"method": "mask"}),
     "pretrain packed": Case(
-        base_folder, TEXTS, DatasetKind.TEXT, {"method": "pretrain", "packing": True, "max_length": 48}
+        base_folder,
+        TEXTS,
+        DatasetKind.TEXT,
+        {"method": "pretrain", "packing": True, "max_length": 40, "batch_size": 4, "per_device_train_batch_size": 2},
     ),
     "pretrain from scratch": Case(
         base_folder, TEXTS, DatasetKind.TEXT, {"method": "pretrain", "from_scratch": True, "max_length": 32}
@@ -74,7 +77,7 @@ CASES = {
     "dpo with lora": Case(base_folder, PAIRS, DatasetKind.PREFERENCE, {"adapter": "lora", "max_length": 48}),
     "dpo in full": Case(base_folder, PAIRS, DatasetKind.PREFERENCE, {"adapter": "full", "max_length": 48}),
 }
-"""53 rows, 5 of them held out, make 6 steps an epoch."""
+"""53 rows, 5 of them held out, make 6 steps an epoch; so do 24 packed sequences, four a step."""
 
 
 def make(tmp_path: Path, case: Case, name: str) -> tuple[Path, TrainSpec]:
