@@ -138,6 +138,12 @@ def _several(names: Sequence[str]) -> bool:
     return [*names] != ["training", "validation"]
 
 
+def draw(drawn: Picture, *, log: bool, names: Sequence[str], alt_text: str, height: int = 320) -> None:
+    """Draw the chart; `alt_text` is what a screen reader says of it."""
+    with st.container(key="losses"):
+        st.altair_chart(chart(drawn, log=log, names=names, height=height).properties(description=alt_text))
+
+
 def switches() -> tuple[str, bool]:
     """Scale (`linear`, `log`) and smoothing, as the address has them."""
     scale = st.segmented_control(

@@ -89,7 +89,7 @@ def test_the_first_step_is_awaited_in_words(api: Recorded, open_page: Open) -> N
 def test_a_completed_one_leads_to_its_verdict_its_scorecard_and_its_model(api: Recorded, open_page: Open) -> None:
     furnish(api, recorded.experiment()).add("evaluations", recorded.evaluation())
     shown = open_page("run", id="e1")
-    assert "Better than the base model" in shown.success[0].value
+    assert "Better than the base model" in shown.info[0].value
     found = links(shown)
     assert found["Evaluation"] == "id=v1"
     assert found["Model Tickets to JSON"] == "id=m2"

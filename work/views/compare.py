@@ -62,8 +62,7 @@ def _curves(client: Client, labels: Sequence[str], experiments: Sequence[Experim
         states.empty("None of them has taken a step yet.")
         return
     described = {f"{one.name}, {one.kind}": one.column for one in series}
-    picture = loss.chart(drawn, log=scale == "log", names=labels, height=360)
-    st.altair_chart(picture.properties(description=loss.described(described)), key="losses")
+    loss.draw(drawn, log=scale == "log", names=labels, alt_text=loss.described(described), height=360)
     st.caption(f"Lines: training loss. Dashed with points: validation loss. {drawn.note}")
 
 

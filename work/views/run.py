@@ -32,24 +32,32 @@ def show() -> None:
 
     def draw() -> bool:
         # The first look belongs to the page itself, which has asked already; the next ones come from the timer.
-        return _look(service.client(), identity, seen.pop() if seen else None, names)
+        now = _look(service.client(), identity, seen.pop() if seen else None, names)
+        # Buttons and badges belong to the page: what they stand for has changed, so it is drawn anew.
+        return now is None or (not now.ended and _stands(now) == _stands(experiment))
 
     live.watch(draw, active=not experiment.ended)
 
 
-def _look(client: Client, identity: str, known: ExperimentDetail | None, names: dict[str, str]) -> bool:
-    """Draw everything that changes; whether there will be more."""
+def _look(
+    client: Client, identity: str, known: ExperimentDetail | None, names: dict[str, str]
+) -> ExperimentDetail | None:
+    """Draw everything that changes; how it stands now, None while the service is away."""
     try:
         experiment = known or client.experiments.get(identity)
         history = watching.history(client, experiment)
     except (ServiceUnreachable, Unavailable) as error:
         st.warning(states.away_sentence(error), icon=":material/cloud_off:")
         _losses(watching.last_known(identity) or History())
-        return True
+        return None
     _status(experiment, history)
     _losses(history, experiment)
     run_panels.show(client, experiment, history, names)
-    return not experiment.ended
+    return experiment
+
+
+def _stands(experiment: ExperimentDetail) -> tuple[object, ...]:
+    return experiment.status, experiment.attempt, experiment.cancel_requested
 
 
 def _about(experiment: ExperimentDetail, names: dict[str, str]) -> None:
@@ -80,7 +88,7 @@ def _result(client: Client, experiment: ExperimentDetail, names: dict[str, str])
     evaluations = client.evaluations.list(experiment_id=experiment.id)
     verdict = client.evaluations.get(evaluations[0].id).verdict if evaluations else None
     if verdict:
-        st.success(words.plain(verdict), icon=":material/gavel:")
+        st.info(words.plain(verdict), icon=":material/gavel:")
     with st.container(horizontal=True, key="results"):
         if evaluations:
             pages.link("evaluations", "Evaluation", icon=":material/scoreboard:", id=evaluations[0].id)
@@ -118,8 +126,6 @@ def _losses(history: History, experiment: ExperimentDetail | None = None) -> Non
     series = [loss.Series(name, name, column) for name, column in curves.items()]
     drawn = loss.picture(series, log=log, smoothed=smoothed)
     names = [name for name in ("training", "validation") if name in curves]
-    st.altair_chart(
-        loss.chart(drawn, log=log, names=names).properties(description=loss.described(curves)), key="losses"
-    )
+    loss.draw(drawn, log=log, names=names, alt_text=loss.described(curves))
     if drawn.note:
         st.caption(drawn.note)

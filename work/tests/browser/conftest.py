@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flows import Visit, settled
 from stage import Stage, real, staged
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+PATIENCE = 60_000
+"""Milliseconds: the machine that tests may be as busy as it likes."""
+expect.set_options(timeout=PATIENCE)
 SIZE = {"width": 1280, "height": 720}
 # What the task's rows hold and how they are trained, so that a tiny model ends within seconds.
 TINY: dict[str, Any] = {"max_length": 64, "batch_size": 8, "epochs": 2, "generate_max_rows": 4, "max_new_tokens": 4}
@@ -57,7 +60,7 @@ def page(browser: Browser, stage: Stage) -> Iterator[Page]:
     """A fresh visitor: own cookies, own session, a laptop's window."""
     context = browser.new_context(viewport=SIZE, base_url=stage.url)  # type: ignore[arg-type]
     opened = context.new_page()
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(PATIENCE)
     yield opened
     context.close()
 
