@@ -118,7 +118,7 @@ class Hyperparameters(Frozen):
     eval_fraction: float = Field(ge=0, le=0.5)
     """Share of the training data held out when no evaluation dataset is given; 0 holds nothing out."""
     early_stopping_patience: int | None = Field(default=None, ge=1, le=1000)
-    """Stop after so many evaluations without a lower validation loss; null never stops early."""
+    """Stop after so many evaluations without a lower validation loss; as many as there are epochs never stop early."""
     save_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     """Steps between checkpoints; null lets the run choose (about ten a run, and one at each evaluation)."""
     save_total_limit: int = Field(default=2, ge=1, le=100)
