@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from components import pages
-from views import datasets, evaluations, home, models, run, runs, system, train
+from views import compare, datasets, evaluations, home, models, run, runs, system, train
 
 VIEWS = {
     "home": home.show,
@@ -13,6 +13,7 @@ VIEWS = {
     "train": train.show,
     "runs": runs.show,
     "run": run.show,
+    "compare": compare.show,
     "evaluations": evaluations.show,
     "models": models.show,
     "system": system.show,

@@ -25,6 +25,7 @@ ENTRIES: dict[str, Entry] = {
     "train": Entry("Train", ":material/model_training:"),
     "runs": Entry("Runs", ":material/monitoring:"),
     "run": Entry("Run", ":material/timeline:", listed=False),
+    "compare": Entry("Compare", ":material/compare_arrows:", listed=False),
     "evaluations": Entry("Evaluations", ":material/scoreboard:"),
     "models": Entry("Models", ":material/deployed_code:"),
     "system": Entry("System", ":material/memory:"),

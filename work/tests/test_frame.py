@@ -24,7 +24,7 @@ def fill(api: Recorded) -> None:
 
 
 def query(page: str) -> dict[str, Any]:
-    return {"id": "e1"} if page == "run" else {}
+    return {"run": {"id": "e1"}, "compare": {"ids": "e1,e2"}}.get(page, {})
 
 
 @pytest.mark.parametrize("page", PAGES)

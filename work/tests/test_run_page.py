@@ -186,7 +186,7 @@ def test_a_reproduction_says_whether_it_is_the_same(
     shown = open_page("run", id="e1")
     said = [one.value for one in [*shown.info, *shown.success, *shown.warning]]
     assert any(sentence in text for text in said)
-    assert links(shown)["Compare"] == "compare=e0%2Ce1"
+    assert links(shown)["Compare"] == "ids=e0%2Ce1"
 
 
 def test_notes_on_what_was_asked_for_are_folded(api: Recorded, open_page: Open) -> None:

@@ -126,7 +126,7 @@ def test_ticked_rows_lead_on(api: Recorded, open_page: Open) -> None:
     assert links(shown.run())["Open First"] == "id=e1"
     shown.session_state["runs_ticked"] = ["e1", "e3"]
     furnish(api, recorded.experiment("e4", "Fourth"))
-    assert links(shown.run())["Compare 2 runs"] == "compare=e3%2Ce1"
+    assert links(shown.run())["Compare 2 runs"] == "ids=e3%2Ce1"
     shown.session_state["runs_ticked"] = [f"e{at}" for at in range(1, 8)]
     furnish(api, *(recorded.experiment(f"e{at}", f"Try {at}") for at in range(5, 8)))
     assert "At most 6 runs can be compared at once." in text_of(shown.run())
@@ -155,7 +155,7 @@ def test_a_comparison_has_one_picture_the_differences_and_the_scorecards(api: Re
     )
     better = recorded.evaluation("v2", experiment_id="e2", metrics={"loss": 0.05, "json_valid": 1.0})
     api.add("evaluations", recorded.evaluation("v1"), better)
-    shown = open_page("runs", compare="e1,e2")
+    shown = open_page("compare", ids="e1,e2")
     assert "Low, training loss from 2" in picture(shown)["description"]
     assert "High, validation loss" in picture(shown)["description"]
     differences, scores = (frame.value for frame in shown.dataframe)
@@ -172,7 +172,7 @@ def test_runs_that_differ_in_nothing_and_have_nothing_yet(api: Recorded, open_pa
     furnish(api, recorded.experiment("e1", "Same", "created"), recorded.experiment("e2", "Same", "created"))
     for identity in ("e1", "e2"):
         equip(api, identity, points=0, events=[])
-    text = text_of(open_page("runs", compare="e1,e2"))
+    text = text_of(open_page("compare", ids="e1,e2"))
     assert "None of them has taken a step yet." in text
     assert "Every setting is the same." in text
     assert "None of them was evaluated yet." in text
@@ -181,7 +181,7 @@ def test_runs_that_differ_in_nothing_and_have_nothing_yet(api: Recorded, open_pa
 @pytest.mark.parametrize("compare", ["e1", "e1,e1", "e1,gone", ","])
 def test_a_comparison_of_less_than_two_says_what_is_needed(api: Recorded, open_page: Open, compare: str) -> None:
     furnish(api, recorded.experiment("e1", "Alone"))
-    shown = open_page("runs", compare=compare)
+    shown = open_page("compare", ids=compare)
     assert "Two runs or more are needed" in text_of(shown)
     assert "Choose runs" in links(shown)
     assert not shown.error

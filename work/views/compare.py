@@ -15,8 +15,9 @@ from components.history import SOURCES, Column
 _KINDS = {"train_loss": "training", "val_loss": "validation"}
 
 
-def show(identities: Sequence[str]) -> None:
+def show() -> None:
     client = service.client()
+    identities = pages.param("ids").split(",")
     pages.header("Compare runs", crumbs=[("runs", {})], lead="The curves in one picture, and what was done otherwise.")
     experiments = [found for found in (_found(client, one) for one in _distinct(identities)) if found]
     if len(experiments) < 2:

@@ -93,7 +93,7 @@ def _reproduction(experiment: ExperimentDetail) -> None:
             st.warning(f"Not the same as the run that it repeats: {said}.", icon=":material/difference:")
         if told.get("of"):
             pages.link("run", "The run that it repeats", id=str(told["of"]))
-            pages.link("runs", "Compare", compare=f"{told['of']},{experiment.id}")
+            pages.link("compare", "Compare", ids=f"{told['of']},{experiment.id}")
 
 
 def _delete(experiment: ExperimentDetail) -> None:

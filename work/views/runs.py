@@ -10,7 +10,7 @@ from slm_client import Client, Experiment, NotTheService, ServiceUnreachable, Un
 
 import service
 from components import badges, comparison, live, pages, sparks, standing, states, tables, titles, words
-from views import compare, run
+from views import run
 
 STATES = ("all", "running", "created", "completed", "failed", "cancelled")
 PAGE = 25
@@ -20,8 +20,6 @@ PAGE = 25
 def show() -> None:
     if pages.param("id"):
         run.show()
-    elif pages.param("compare"):
-        compare.show(pages.param("compare").split(","))
     else:
         _list()
 
@@ -35,8 +33,10 @@ def _list() -> None:
         pages.link("train", "Train a model")
         return
     names = titles.known(client)
-    with st.container(horizontal=True, vertical_alignment="bottom", key="filters"):
-        text = st.text_input("Search", key="q", bind="query-params", icon=":material/search:", width=320)
+    search, filters = st.columns([1, 2])
+    with search:
+        text = st.text_input("Search", key="q", bind="query-params", icon=":material/search:")
+    with filters:
         state = st.segmented_control("Status", STATES, default="all", required=True, key="status", bind="query-params")
     found = matching(experiments, names, words=text or "", status=str(state))
     if not found:
@@ -144,6 +144,6 @@ def _table(client: Client, shown: Sequence[Experiment], names: Mapping[str, str]
             st.caption(f"At most {comparison.MOST_RUNS} runs can be compared at once.")
         elif ticked:
             together = ",".join(experiment.id for experiment in ticked)
-            pages.link("runs", f"Compare {len(ticked)} runs", icon=":material/compare_arrows:", compare=together)
+            pages.link("compare", f"Compare {len(ticked)} runs", icon=":material/compare_arrows:", ids=together)
         else:
             st.caption("Click a cell to open its run, tick two or more to compare.")
