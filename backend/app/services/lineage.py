@@ -68,9 +68,10 @@ class _Graph:
                 "verdict": (row.details or {}).get("verdict"),
                 "simulated": row.simulated,
             }
-            self._node(row.id, "evaluation", "evaluation", details)
-            self._edge(model.id, row.id, "was scored in")
             dataset = self._session.get(Dataset, row.dataset_id) if row.dataset_id else None
+            name = f"on {dataset.name}" if dataset is not None else "on deleted data"
+            self._node(row.id, "evaluation", name, details)
+            self._edge(model.id, row.id, "was scored in")
             if dataset is not None:
                 self._dataset(dataset)
                 self._edge(dataset.id, row.id, "gave the rows")
