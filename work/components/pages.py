@@ -123,7 +123,7 @@ def dress() -> None:
         page_title="SLM Workbench", page_icon=str(HERE / "assets" / "icon.png"), layout="wide", menu_items={}
     )
     st.html(HERE / "assets" / "style.css")
-    colours = {"--wb-primary": "primaryColor", "--wb-on-primary": "backgroundColor", "--wb-text": "textColor"}
+    colours = {"--wb-primary": "primaryColor", "--wb-on-primary": "backgroundColor"}
     st.html(f"<style>:root {{ {'; '.join(f'{name}: {_option(key)}' for name, key in colours.items())} }}</style>")
     st.logo(HERE / "assets" / "icon.png", size="large")
 
