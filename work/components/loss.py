@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import altair as alt
@@ -100,15 +101,28 @@ def _range(values: Sequence[float]) -> tuple[float, float] | None:
     # What lies a little outside the usual range is no outlier: a curve's beginning is always high.
     inside = [value for value in values if usual[0] - span / 2 <= value <= usual[1] + span / 2]
     air = 0.05 * (max(inside) - min(inside)) or span / 2
-    return max(min(inside) - air, 0.0) if min(inside) >= 0 else min(inside) - air, max(inside) + air
+    low = max(min(inside) - air, 0.0) if min(inside) >= 0 else min(inside) - air
+    return _rounded(low, max(inside) + air)
 
 
-def chart(drawn: Picture, *, log: bool, names: Sequence[str], height: int = 320) -> Any:
-    """The chart of one run (`names` are training and validation) or of several runs, each in its colour."""
-    frame = pd.DataFrame(drawn.points, columns=["curve", "part", "step", "loss"])
-    domain = alt.Undefined if drawn.shown is None else [*drawn.shown]
-    scale = alt.Scale(type="log") if log else alt.Scale(zero=False, domain=domain, nice=drawn.shown is None)
-    base = alt.Chart(frame).encode(
+def _rounded(low: float, high: float) -> tuple[float, float]:
+    """Outwards to a twentieth of the range or less: an axis that does not move at every step."""
+    unit = 10.0 ** math.floor(math.log10((high - low) / 2))
+    unit = unit / 5 if (high - low) / unit < 10 else unit
+    return math.floor(low / unit) * unit, math.ceil(high / unit) * unit
+
+
+@lru_cache(maxsize=32)
+def specification(
+    *, log: bool, names: tuple[str, ...], shown: tuple[float, float] | None, height: int
+) -> dict[str, Any]:
+    """The chart of one run (`names` are training and validation) or of several, each in its colour, without its points.
+
+    Altair takes fifty times as long to check a chart as points take to be sent, and a watched run is drawn every other
+    second: what does not change is made once.
+    """
+    scale = alt.Scale(type="log") if log else alt.Scale(zero=False, domain=shown or alt.Undefined, nice=shown is None)
+    base = alt.Chart().encode(
         x=alt.X("step:Q", title="Step", axis=alt.Axis(format=",d", tickMinStep=1)),
         y=alt.Y("loss:Q", title="Loss", scale=scale),
         color=alt.Color(
@@ -127,11 +141,14 @@ def chart(drawn: Picture, *, log: bool, names: Sequence[str], height: int = 320)
     part = alt.datum.part
     faint = base.transform_filter(part == MEASURED).mark_line(opacity=0.3, strokeWidth=1, clip=True)
     course = base.transform_filter(part == COURSE).mark_line(strokeWidth=2.2, clip=True)
-    marks = alt.OverlayMarkDef(size=36, filled=True)
     held_out = base.transform_filter(part == VALIDATION).mark_line(
-        strokeWidth=1.8, strokeDash=[5, 3] if _several(names) else alt.Undefined, point=marks, clip=True
+        strokeWidth=1.8,
+        strokeDash=[5, 3] if _several(names) else alt.Undefined,
+        point=alt.OverlayMarkDef(size=36, filled=True),
+        clip=True,
     )
-    return alt.layer(faint, course, held_out).properties(height=height)
+    made: dict[str, Any] = alt.layer(faint, course, held_out).properties(height=height).to_dict()
+    return made
 
 
 def _several(names: Sequence[str]) -> bool:
@@ -140,8 +157,10 @@ def _several(names: Sequence[str]) -> bool:
 
 def draw(drawn: Picture, *, log: bool, names: Sequence[str], alt_text: str, height: int = 320) -> None:
     """Draw the chart; `alt_text` is what a screen reader says of it."""
+    made = specification(log=log, names=tuple(names), shown=drawn.shown, height=height)
+    frame = pd.DataFrame(drawn.points, columns=["curve", "part", "step", "loss"])
     with st.container(key="losses"):
-        st.altair_chart(chart(drawn, log=log, names=names, height=height).properties(description=alt_text))
+        st.vega_lite_chart(frame, {**made, "description": alt_text})
 
 
 def switches() -> tuple[str, bool]:

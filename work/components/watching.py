@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from slm_client import Client, ExperimentDetail
+from slm_client import Client, Curve, ExperimentDetail
 
 from components.curves import MOST_POINTS
 from components.history import SOURCES, TOLD, History
@@ -38,6 +38,12 @@ def last_known(identity: str) -> History | None:
 
 def _open(client: Client, experiment: ExperimentDetail) -> History:
     since = experiment.last_event_id
-    curves = client.experiments.metrics(experiment.id, keys=[*SOURCES], points=MOST_POINTS)
+    known = curves(client, client.base_url, experiment.id, since)
     events = client.experiments.events(experiment.id, types=TOLD, limit=10_000)
-    return History.opened(curves, events, since=since)
+    return History.opened(known, events, since=since)
+
+
+@st.cache_data(max_entries=32, ttl="1h", show_spinner=False)
+def curves(_client: Client, _address: str, identity: str, newest: int) -> dict[str, Curve]:
+    """Its curves as of the event `newest`, asked for once for all visitors and refreshes."""
+    return _client.experiments.metrics(identity, keys=[*SOURCES], points=MOST_POINTS)

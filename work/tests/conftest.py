@@ -19,6 +19,8 @@ from settings import HERE
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
     """A service without rows; the test adds what it wants to be seen."""
+    # What is kept for all visitors of a process is not kept from one test to the next.
+    st.cache_data.clear()
     recorded = Recorded()
     transport = recorded.transport()
     monkeypatch.setattr(service, "_pool", lambda: transport)

@@ -73,9 +73,10 @@ def test_short_curves_are_smoothed_less() -> None:
 
 def test_the_chart_is_made_of_the_points_and_says_what_it_shows() -> None:
     drawn = loss.picture([Series("training", "training", falling(30))], log=False)
-    made = loss.chart(drawn, log=False, names=["training"]).to_dict()
+    made = loss.specification(log=False, names=("training",), shown=drawn.shown, height=320)
     assert len(made["layer"]) == 3
-    assert len(next(iter(made["datasets"].values()))) == len(drawn.points)
+    assert "data" not in made
+    assert made is loss.specification(log=False, names=("training",), shown=None, height=320)
     text = loss.described({"training": falling(30)})
     assert text == "Line chart: training loss from 2.1 at step 1 to 0.21 at step 30."
     assert loss.described({}) == "An empty line chart."

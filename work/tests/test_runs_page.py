@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-import streamlit as st
 from slm_client import Experiment
 from streamlit.testing.v1 import AppTest
 
@@ -18,12 +17,6 @@ from recorded import Recorded
 from recorded_runs import curves, equip, furnish
 from test_run_page import links, picture
 from views import runs
-
-
-@pytest.fixture(autouse=True)
-def fresh_cache() -> None:
-    """Little curves of ended runs are kept for all visitors of a process."""
-    st.cache_data.clear()
 
 
 def column(page: AppTest, name: str) -> list[Any]:
@@ -134,7 +127,6 @@ def test_ticked_rows_lead_on(api: Recorded, open_page: Open) -> None:
 
 def test_ticks_belong_to_rows_and_not_to_places() -> None:
     script = """
-import streamlit as st
 from components import tables
 names = st.session_state.get("names", ["a", "b"])
 st.session_state.setdefault("t_ticked", ["b"])

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx2
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import recorded
@@ -17,11 +16,6 @@ from recorded_settings import describe, plan
 from test_run_page import links
 
 PLAN, CREATE = "/experiments/plan", "/experiments"
-
-
-@pytest.fixture(autouse=True)
-def fresh_cache() -> None:
-    st.cache_data.clear()
 
 
 @pytest.fixture

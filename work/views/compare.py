@@ -8,9 +8,8 @@ import streamlit as st
 from slm_client import Client, EvaluationDetail, ExperimentDetail, NotFound
 
 import service
-from components import badges, comparison, loss, pages, states, tables, titles, words
-from components.curves import MOST_POINTS
-from components.history import SOURCES, Column
+from components import badges, comparison, loss, pages, states, tables, titles, watching, words
+from components.history import Column
 
 _KINDS = {"train_loss": "training", "val_loss": "validation"}
 
@@ -52,7 +51,7 @@ def _curves(client: Client, labels: Sequence[str], experiments: Sequence[Experim
         scale, smoothed = loss.switches()
     series = []
     for label, experiment in zip(labels, experiments, strict=True):
-        curves = client.experiments.metrics(experiment.id, keys=[*SOURCES], points=MOST_POINTS)
+        curves = watching.curves(client, client.base_url, experiment.id, experiment.last_event_id)
         series += [
             loss.Series(label, kind, Column([*curves[name].step], [*curves[name].value]))
             for name, kind in _KINDS.items()
