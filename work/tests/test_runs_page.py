@@ -127,6 +127,7 @@ def test_ticked_rows_lead_on(api: Recorded, open_page: Open) -> None:
 
 def test_ticks_belong_to_rows_and_not_to_places() -> None:
     script = """
+import streamlit as st
 from components import tables
 names = st.session_state.get("names", ["a", "b"])
 st.session_state.setdefault("t_ticked", ["b"])
