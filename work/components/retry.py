@@ -25,9 +25,14 @@ def address(experiment: ExperimentDetail, **settings: Any) -> dict[str, str]:
         "name": experiment.name,
         "goal": experiment.goal,
         "description": experiment.description,
-        "executor": experiment.executor if experiment.executor == "simulation" else None,
+        "executor": "simulation" if simulation_was_asked_for(experiment) else None,
     }
     return {key: text(value) for key, value in {**references, **asked}.items() if value not in (None, "")}
+
+
+def simulation_was_asked_for(experiment: ExperimentDetail) -> bool:
+    """Whether it was to be a simulation, or became one because something was missing that may be here now."""
+    return experiment.executor == "simulation" and "asked for" in experiment.executor_reason
 
 
 def text(value: Any) -> str:

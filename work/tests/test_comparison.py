@@ -74,7 +74,10 @@ def test_the_same_again_is_what_was_asked_for_and_not_what_became_of_it() -> Non
         experiment, epochs=None, lora_r=8
     )
     assert "epochs" not in retry.address(experiment, epochs=None)
-    assert retry.address(detail(executor="simulation"))["executor"] == "simulation"
+    wanted = detail(executor="simulation", executor_reason="Simulation was asked for: its numbers are made up.")
+    assert retry.address(wanted)["executor"] == "simulation"
+    forced = detail(executor="simulation", executor_reason="Simulated, its numbers are made up: no weights here.")
+    assert "executor" not in retry.address(forced)
 
 
 @pytest.mark.parametrize(

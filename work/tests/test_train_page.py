@@ -152,6 +152,7 @@ def test_absent_weights_mean_a_simulation_and_how_to_get_them(ready: Recorded, o
     assert "**simulated**: made-up numbers" in warnings
     assert "Fetch them here to train for real" in warnings.replace("\\", "")
     assert "POST" not in warnings
+    assert "simulated_failure_rate" in {one.key for one in shown.number_input}
     assert "SIMULATED" in text_of(shown)
     assert "about" not in "".join(one.proto.body for one in shown.get("html") if "Steps" in one.proto.body)
     assert shown.button(key="start").label == "Start the simulation"

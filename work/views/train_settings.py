@@ -49,7 +49,8 @@ def choose(client: Client, data: DatasetDetail, base: ModelDetail) -> Wanted | N
         with st.expander("All settings", icon=":material/tune:", key="all_settings"):
             typed = _fields(settings_form.grouped(known, method=method, adapter=adapter), preset)
             executor = _executor()
-            if executor == "simulation" and "simulated_failure_rate" in known:
+            simulated = executor == "simulation" or (executor is None and base.weights in {"absent", "pulling"})
+            if simulated and "simulated_failure_rate" in known:
                 typed["simulated_failure_rate"] = _typed(known["simulated_failure_rate"], None)
     return Wanted(settings_form.config(preset, typed, method=method, adapter=adapter), executor)
 
