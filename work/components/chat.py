@@ -120,7 +120,7 @@ def _ask(
         states.refused(error)
         return
     finally:
-        if any(exchange.answers.values()):
+        if exchange.answers:  # an answer without a word is one too
             talk.exchanges.append(exchange)
     st.rerun()
 

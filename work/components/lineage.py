@@ -1,4 +1,7 @@
-"""Where a model comes from and what came of it, as a picture: boxes in columns from left to right, lines between."""
+"""Where a model comes from and what came of it, as a picture: boxes in columns from left to right, lines between.
+
+The picture is an image (Streamlit takes SVG out of HTML), so it brings its own colours; `steps` are links beside it.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ _PAGES = {"dataset": "datasets", "model": "models", "experiment": "run", "evalua
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 190, 54, 70, 18, 6
 
 
-def picture(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
-    """The graph as SVG that takes its colours from the page. A node links to its page; a deleted one is dashed."""
+def picture(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]], *, dark: bool = False) -> str:
+    """The graph as SVG for a light or a dark page; what was deleted is dashed."""
     places = _places(nodes)
     if not places:
         return ""
@@ -30,10 +33,29 @@ def picture(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any
     bottom = max(y for _, y in places.values()) + _HEIGHT + _EDGE
     lines = [_line(places[edge["source"]], places[edge["target"]]) for edge in edges if _known(edge, places)]
     boxes = [_box(node, *places[node["id"]]) for node in nodes if node["id"] in places]
+    ink = "#e6eaf2" if dark else "#1b2333"
     return (
-        f'<div class="lineage"><svg viewBox="0 0 {right} {bottom}" width="{right}" height="{bottom}" role="img" '
-        f'aria-label="{words.escaped(described(nodes, edges))}">{"".join(lines)}{"".join(boxes)}</svg></div>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right} {bottom}" width="{right}" height="{bottom}" '
+        f'font-family="system-ui, sans-serif" fill="{ink}" role="img" '
+        f'aria-label="{words.escaped(described(nodes, edges))}"><style>{_STYLE}</style>'
+        f"{''.join(lines)}{''.join(boxes)}</svg>"
     )
+
+
+_STYLE = (
+    ".node{fill:#5b7cf022;stroke:#5b7cf0;stroke-width:1.2}.gone{fill:none;stroke:#888;stroke-dasharray:5 4}"
+    ".edge{fill:none;stroke:#888;stroke-width:1.5}.kind{opacity:.75;font-size:12px}.name{font-size:14px;font-weight:600}"
+)
+
+
+def steps(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """(page, id, what it is, its name) of everything in the picture that has a page, from left to right."""
+    placed = [node for kinds in _COLUMNS for node in nodes if _kind(node) in kinds]
+    return [
+        (_PAGES[node["type"]], str(node["id"]), _TITLES.get(_kind(node), node["type"]), str(node["name"]))
+        for node in placed
+        if node["type"] in _PAGES and not node.get("missing")
+    ]
 
 
 def described(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
@@ -80,16 +102,12 @@ def _box(node: Mapping[str, Any], x: int, y: int) -> str:
     kind, missing = _kind(node), bool(node.get("missing"))
     title = f"{_TITLES.get(kind, kind)}{' (deleted)' if missing else ''}"
     name = _short(str(node["name"]))
-    inside = (
-        f"<title>{words.escaped(node['name'])}</title>"
+    return (
+        f"<g><title>{words.escaped(node['name'])}</title>"
         f'<rect x="{x}" y="{y}" width="{_WIDTH}" height="{_HEIGHT}" rx="8" class="{"gone" if missing else "node"}"/>'
         f'<text x="{x + 12}" y="{y + 21}" class="kind">{words.escaped(title)}</text>'
-        f'<text x="{x + 12}" y="{y + 41}" class="name">{words.escaped(name)}</text>'
+        f'<text x="{x + 12}" y="{y + 41}" class="name">{words.escaped(name)}</text></g>'
     )
-    page = _PAGES.get(str(node["type"]))
-    if missing or page is None:
-        return f"<g>{inside}</g>"
-    return f'<a href="/{page}?id={words.escaped(node["id"])}" target="_self">{inside}</a>'
 
 
 def _short(name: str, most: int = 24) -> str:

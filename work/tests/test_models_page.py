@@ -155,7 +155,9 @@ def test_card_and_lineage_are_shown(tuned: Recorded, open_page: Open) -> None:
     page = open_page("models", id="m2", part="card")
     assert "An honest card." in text_of(page)
     assert page.code[0].value == "license: apache-2.0"
-    assert "<svg" in text_of(open_page("models", id="m2", part="lineage"))
+    page = open_page("models", id="m2", part="lineage")
+    assert not page.exception
+    assert [link.proto.label for link in page.get("page_link")]
 
 
 def test_predictions_are_started_and_their_file_offered(tuned: Recorded, open_page: Open) -> None:
@@ -190,3 +192,17 @@ def test_a_model_is_renamed_and_a_base_registered(tuned: Recorded, open_page: Op
     next(button for button in page.button if button.label == "Add it").click().run()
     assert tuned.sent("POST", "/models")[0]["source"] == {"hub": "org/own"}
     assert page.query_params["id"] == "m9"
+
+
+def test_an_answer_without_a_word_is_shown_as_one(tuned: Recorded, open_page: Open) -> None:
+    def silent(request: httpx2.Request) -> httpx2.Response:
+        whole = {"model_id": "m2", "text": "", "finish_reason": "stop", "seconds": 0.1, "tokens_per_second": 0.0,
+                 "usage": {"prompt_tokens": 3, "completion_tokens": 0}, "base": None}  # fmt: skip
+        body = f"event: done\ndata: {json.dumps(whole)}\n\n"
+        return httpx2.Response(200, content=body, headers={"Content-Type": "text/event-stream"})
+
+    tuned.on("POST", "/models/m2/chat", silent)
+    page = open_page("models", id="m2", part="chat")
+    page.chat_input(key="chat_question").set_value("Where is it?").run()
+    assert page.text[0].value == "Where is it?"
+    assert "0 tokens" in text_of(page)

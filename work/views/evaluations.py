@@ -203,11 +203,11 @@ def _intervals(evaluation: EvaluationDetail) -> None:
         st.html(scorecard.legend(list(dict.fromkeys(point["who"] for point in points))))
         places = st.columns(2)
         for number, (title, found) in enumerate(by_metric.items()):
-            with places[number % 2]:
+            with places[number % 2], st.container(key=f"interval_{number}"):
                 st.caption(title)
                 described = "; ".join(f"{point['who']} {point['shown']}" for point in found)
                 chart = scorecard.interval_chart(found)
-                charts.draw(chart, key=f"interval_{number}", alt_text=f"{title}, 95 % intervals: {described}")
+                charts.draw(chart, alt_text=f"{title}, 95 % intervals: {described}")
 
 
 def _classes(evaluation: EvaluationDetail) -> None:

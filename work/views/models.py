@@ -9,7 +9,7 @@ import streamlit as st
 from slm_client import Client, Model, ModelDetail, NotFound, SlmError
 
 import service
-from components import badges, chat, lineage, pages, states, tables, words, working
+from components import badges, charts, chat, lineage, pages, states, tables, words, working
 
 PARTS = {
     "about": ":material/info: About",
@@ -226,7 +226,12 @@ def _chat(client: Client, model: ModelDetail) -> None:
 
 def _lineage(client: Client, model: ModelDetail) -> None:
     graph = client.models.lineage(model.id).wire
-    st.html(lineage.picture(graph["nodes"], graph["edges"]))
+    with st.container(key="lineage_picture"):
+        st.image(lineage.picture(graph["nodes"], graph["edges"], dark=charts.is_dark()))
+    with st.container(horizontal=True, key="lineage_steps"):
+        for page, identity, title, name in lineage.steps(graph["nodes"]):
+            if identity != model.id:
+                pages.link(page, f"{title}: {words.plain(name)}", id=identity)
     rows = [
         {"what": node["type"], "name": node["name"], "deleted": bool(node.get("missing")),
          "digest": str((node.get("details") or {}).get("sha256") or ""), "id": node["id"]}

@@ -79,10 +79,8 @@ def test_a_whole_data_set_is_answered_into_a_file(page: Page, stage: Stage, trai
 
 def test_where_a_model_comes_from_can_be_seen_and_followed(page: Page, trained: Any, visit: Visit) -> None:
     visit(f"/models?id={trained.resulting_model_id}&part=lineage")
-    picture = page.locator(".lineage svg")
-    expect(picture).to_be_visible()
-    picture.locator("a[href^='/datasets']").first.click()
-    settled(page)
+    expect(key(page, "lineage_picture").locator("img")).to_be_visible()
+    key(page, "lineage_steps").get_by_role("link", name="data: Animals").click()
     expect(page.get_by_role("heading", level=1, name="Animals", exact=True)).to_be_visible()
 
 
