@@ -7,8 +7,9 @@ not grow with the file and the work per line is done by C code on a whole block 
 from __future__ import annotations
 
 import codecs
+import sys
 from collections.abc import Iterator
-from itertools import chain
+from dataclasses import dataclass
 from typing import BinaryIO
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
@@ -17,6 +18,55 @@ _MARKS = {codecs.BOM_UTF32_LE: 32, codecs.BOM_UTF32_BE: 32, codecs.BOM_UTF16_LE:
 """Byte order marks; UTF-32's first, because its little-endian one begins with UTF-16's."""
 _NOT_TEXT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
 """Codecs of Python that are not how a data file is written, or that would alter its text."""
+_FIRST_BYTES = 4
+"""Read alone, so that a byte order mark is never cut in two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Whole lines of a file, from byte `start` to before `stop`; `fresh` is where its second chunk begins."""
+
+    start: int
+    fresh: int
+    stop: int
+
+    def chunks(self, file: BinaryIO) -> Iterator[bytes]:
+        """The bytes, cut where the chunks of the whole file are cut: a span has the very blocks that the file has."""
+        file.seek(self.start)
+        left = self.stop - self.start
+        size = self.fresh - self.start or BLOCK_BYTES
+        while chunk := file.read(min(size, left)):
+            yield chunk
+            left -= len(chunk)
+            size = BLOCK_BYTES
+
+
+WHOLE = Span(0, _FIRST_BYTES, sys.maxsize)
+
+
+def spans(file: BinaryIO, size: int, count: int) -> list[Span]:
+    """A file of `size` bytes in at most `count` spans of about the same length."""
+    cuts = [(0, _FIRST_BYTES)]
+    for number in range(1, count):
+        fresh = _FIRST_BYTES + size * number // count // BLOCK_BYTES * BLOCK_BYTES
+        start = _line_start(file, fresh)
+        if start > cuts[-1][0] and fresh > _FIRST_BYTES:
+            cuts.append((start, fresh))
+    ends = [start for start, _ in cuts[1:]] + [WHOLE.stop]
+    return [Span(start, fresh, stop) for (start, fresh), stop in zip(cuts, ends, strict=True)]
+
+
+def _line_start(file: BinaryIO, before: int) -> int:
+    """Where the line that reaches byte `before` begins; 0 where that is further back than a line may be long."""
+    end = before
+    while end > 0 and before - end <= MAX_RECORD_BYTES:
+        begin = max(0, end - BLOCK_BYTES)
+        file.seek(begin)
+        found = file.read(end - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return 0
 
 
 class BrokenSyntax(Exception):
@@ -57,9 +107,11 @@ class LineBlocks:
     16 MiB raises. Bytes are not checked to be UTF-8 where no `encoding` is given; `sound_text` or the JSON parser does.
     """
 
-    def __init__(self, file: BinaryIO, encoding: str | None, *, carriage_returns: bool) -> None:
-        self.line = 1
-        self._chunks = utf8_chunks(file, encoding)
+    def __init__(
+        self, file: BinaryIO, encoding: str | None, *, carriage_returns: bool, span: Span = WHOLE, line: int = 1
+    ) -> None:
+        self.line = line
+        self._chunks = utf8_chunks(file, encoding, span)
         self._carriage_returns = carriage_returns
 
     def __iter__(self) -> Iterator[bytes]:
@@ -90,16 +142,14 @@ def line_ends(content: bytes) -> int:
     return content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
 
 
-def utf8_chunks(file: BinaryIO, encoding: str | None) -> Iterator[bytes]:
+def utf8_chunks(file: BinaryIO, encoding: str | None, span: Span = WHOLE) -> Iterator[bytes]:
     """The file in pieces, converted to UTF-8 where an `encoding` is asked for, without a byte order mark.
 
     What stands before bytes that cannot be converted is yielded before `BrokenSyntax` is raised, so that an earlier
     broken line is found first.
     """
-    first = True
-    # Four bytes first, so that a byte order mark is never cut in two.
-    raw = chain(iter((file.read(4),)), iter(lambda: file.read(BLOCK_BYTES), b""))
-    for chunk in _converted(raw, encoding):
+    first = span.start == 0
+    for chunk in _converted(span.chunks(file), encoding):
         bits = next((bits for mark, bits in _MARKS.items() if chunk.startswith(mark)), None) if first else None
         if bits and encoding is None:
             raise BrokenSyntax(

@@ -11,28 +11,50 @@ import tempfile
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 _PARTS = 1024
 """Hashes are counted part by part, so that one part of even a billion rows fits in memory."""
-_IN_MEMORY = 200_000
+IN_MEMORY = 200_000
 """Different hashes collected before they are sorted and written: about 80 bytes each."""
 _LIMIT = 100_000_000
+_Run = tuple[IO[bytes], int, "array[int]"]
+"""Sorted hashes in a file: the number of those before it, and where each part begins, and the last one ends."""
 _SPAN = 2**64 // _PARTS
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What one process found in its stretch of a file, to be joined with what others found in theirs."""
+
+    repeated: int
+    kept: int
+    runs: list[tuple[int, array[int]]]
+    """In the file that it was given."""
+    hashes: array[int]
+    """Those in memory: none where there are runs."""
 
 
 class Duplicates:
     """Counts repeated 64-bit hashes. `folder` is where the (unnamed) temporary file lies; None is the system's choice.
 
-    Raises `OSError` where the disk is full.
+    `file`, where given, takes the hashes instead. Raises `OSError` where the disk is full.
     """
 
-    def __init__(self, folder: Path | None = None, *, in_memory: int = _IN_MEMORY, limit: int = _LIMIT) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        file: IO[bytes] | None = None,
+        in_memory: int = IN_MEMORY,
+        limit: int = _LIMIT,
+    ) -> None:
         self._hashes: set[int] = set()
         self._folder, self._in_memory, self._limit = folder, in_memory, limit
-        self._file: IO[bytes] | None = None
-        self._runs: list[tuple[int, list[int]]] = []
+        self._file = file
+        self._runs: list[_Run] = []
         self._kept = _PARTS
         self._written = 0
         self._repeated = 0
@@ -49,13 +71,32 @@ class Duplicates:
         if len(self._hashes) >= self._in_memory:
             self._spill()
 
+    def collected(self) -> Collected:
+        """For `join` in another process. Ends the collection."""
+        if self._file is not None and self._runs:
+            self._spill()
+            self._file.flush()
+        runs = [(offset, starts) for _, offset, starts in self._runs]
+        return Collected(self._repeated, self._kept, runs, array("q", self._hashes))
+
+    def join(self, other: Collected, file: IO[bytes]) -> None:
+        """Count the rows of another process too, which was given `file`; it must stay open until `count` is done.
+
+        Each process keeps to the limit on its own, so that together they are exact for as many rows at least.
+        """
+        self._repeated += other.repeated
+        self._kept = min(self._kept, other.kept)
+        self._runs += [(file, offset, starts) for offset, starts in other.runs]
+        self.add(other.hashes, len(other.hashes))
+
     def count(self) -> int:
         """How many rows repeat an earlier one. Ends the collection."""
-        if self._file is None:
+        if not self._runs:
             return self._repeated
         self._spill()
         repeated = sum(map(self._count_part, range(self._kept)))
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         return self._repeated + repeated * _PARTS // self._kept
 
     def _spill(self) -> None:
@@ -63,21 +104,21 @@ class Duplicates:
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  (closed by `count`, unnamed on disk)
         ordered = array("q", sorted(self._hashes))
+        self._hashes = set()
         starts = [bisect_left(ordered, part * _SPAN - 2**63) for part in range(self._kept)]
         end = len(ordered) if self.exact else bisect_left(ordered, self._kept * _SPAN - 2**63)
-        self._runs.append((self._written, [*starts, end]))
+        self._runs.append((self._file, self._written, array("I", [*starts, end])))
         self._file.write(memoryview(ordered)[:end])
         self._written += end
-        self._hashes = set()
         if self._written >= self._limit and self._kept > 1:
             self._kept //= 2
             self._limit *= 2
 
     def _count_part(self, part: int) -> int:
         found = array("q")
-        for offset, starts in self._runs:
+        for file, offset, starts in self._runs:
             size = (starts[part + 1] - starts[part]) * found.itemsize
-            if self._file is not None and size:
-                self._file.seek((offset + starts[part]) * found.itemsize)
-                found.frombytes(self._file.read(size))
+            if size:
+                file.seek((offset + starts[part]) * found.itemsize)
+                found.frombytes(file.read(size))
         return len(found) - len(set(found))

@@ -47,6 +47,7 @@ __all__ = [
     "iter_blocks",
     "iter_raw",
     "iter_records",
+    "line_records",
 ]
 
 MAX_COLUMNS = 4096
@@ -259,7 +260,11 @@ def _header(names: list[str]) -> tuple[str, ...]:
 
 
 def _jsonl_blocks(file: BinaryIO, encoding: str | None) -> Iterator[Block]:
-    blocks = LineBlocks(file, encoding, carriage_returns=False)
+    return line_records(LineBlocks(file, encoding, carriage_returns=False))
+
+
+def line_records(blocks: LineBlocks) -> Iterator[Block]:
+    """The records of JSONL; where they end, `blocks.line` is the number of the line after the last."""
     for block in blocks:
         rows = _parsed_together(block) if len(block) <= MAX_RECORD_BYTES else None
         if rows is not None:

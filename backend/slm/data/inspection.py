@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -19,11 +18,12 @@ from typing import Any
 
 import orjson
 
-from slm.data.duplicates import Duplicates
 from slm.data.examples import Fault, as_document, to_example
-from slm.data.formats import MAX_COLUMNS, Block, BrokenSyntax, Record, Unusable, checked_encoding, iter_blocks
-from slm.data.kinds import Detector, kind_of_mapping
-from slm.data.measure import MAX_LABELS, Group, Tally, filled_rows, grouped, odd_hash, row_hashes
+from slm.data.formats import BrokenSyntax, Record, checked_encoding, iter_blocks
+from slm.data.kinds import kind_of_mapping
+from slm.data.measure import MAX_LABELS, Tally
+from slm.data.ranges import Measured, first_pass, second_pass
+from slm.data.survey import Survey
 from slm.spec import DatasetKind, FileFormat
 
 
@@ -84,15 +84,10 @@ def _no_collecting() -> Iterator[None]:
 
 
 def _inspected(path: Path, file_format: FileFormat, mapping: dict[str, str] | None, encoding: str | None) -> Inspection:
-    tally = Tally(_mapped_kind(mapping, list(mapping.values())), mapping) if mapping else None
-    survey = _Survey(path.parent)
-    for block in iter_blocks(path, file_format, encoding=encoding):
-        groups, odd = grouped(block)
-        survey.see(block, groups, odd)
-        if tally is None:
-            tally = Tally(*survey.reading())
-        tally.see(block, groups, odd)
-    survey.check_content()
+    reading = (_mapped_kind(mapping, list(mapping.values())), mapping) if mapping else None
+    measured = first_pass(path, file_format, encoding, reading)
+    survey, tally = measured.survey, measured.tally
+    _check_content(survey)
     columns = list(survey.columns)
     if mapping:
         kind: DatasetKind | None = _mapped_kind(mapping, columns)
@@ -100,10 +95,8 @@ def _inspected(path: Path, file_format: FileFormat, mapping: dict[str, str] | No
     else:
         kind, detected, reason = survey.detector.decide()
         found = detected or {}
-    if tally is None or (tally.kind, tally.mapping) != (kind, found):
-        tally = Tally(kind, found)
-        for block in iter_blocks(path, file_format, encoding=encoding):
-            tally.see(block, *grouped(block))
+    if (tally.kind, tally.mapping) != (kind, found):
+        tally = second_pass(path, file_format, encoding, (kind, found))
     return Inspection(
         row_count=survey.rows,
         columns=columns,
@@ -111,7 +104,7 @@ def _inspected(path: Path, file_format: FileFormat, mapping: dict[str, str] | No
         kind_reason=reason,
         mapping=found or None,
         faults={"count": tally.fault_count, "first": tally.faults},
-        statistics=_statistics(survey, tally),
+        statistics=_statistics(measured, tally),
     )
 
 
@@ -122,71 +115,26 @@ def _mapped_kind(mapping: Mapping[str, str], columns: list[str]) -> DatasetKind:
         raise WrongMapping(str(error)) from None
 
 
-class _Survey:
-    """What does not depend on the kind: names, how many rows, how many with content, which are the same."""
-
-    def __init__(self, folder: Path) -> None:
-        self.rows = 0
-        self.filled = 0
-        self.columns: dict[str, None] = {}
-        self.characters: Counter[str] = Counter()
-        self.detector = Detector()
-        self.duplicates = Duplicates(folder)
-
-    def see(self, block: Block, groups: list[Group], odd: list[int]) -> None:
-        self.rows += len(block.rows)
-        for group in groups:
-            self._name(group.names)
-            self.detector.see(group.names, len(group.index))
-            self.filled += filled_rows(group)
-            self.duplicates.add(row_hashes(group), len(group.index))
-            for place, name in enumerate(group.names):
-                if name in self.columns:
-                    self.characters[name] += sum(group.lengths(place))
-        if odd:
-            if block.names is not None:
-                self._name(block.names)
-                self.detector.see(block.names, len(odd))
-            self.filled += sum(_odd_content(block.rows[place]) for place in odd)
-            hashes = [found for place in odd if (found := odd_hash(block.rows[place])) is not None]
-            self.duplicates.add(hashes, len(hashes))
-
-    def _name(self, names: tuple[str, ...]) -> None:
-        for name in names:
-            if name not in self.columns and len(self.columns) < MAX_COLUMNS:
-                self.columns[name] = None
-
-    def reading(self) -> tuple[DatasetKind | None, dict[str, str]]:
-        """What the rows so far suggest."""
-        kind, mapping, _ = self.detector.decide()
-        return kind, mapping or {}
-
-    def check_content(self) -> None:
-        if self.rows == 0:
-            raise NoUsableRow("The file holds no data row. Add at least one record and upload it again.")
-        if self.filled == 0:
-            counted = "The only row is" if self.rows == 1 else f"All {self.rows} rows are"
-            raise NoUsableRow(f"{counted} without content. Fill at least one and upload the file again.")
+def _check_content(survey: Survey) -> None:
+    if survey.rows == 0:
+        raise NoUsableRow("The file holds no data row. Add at least one record and upload it again.")
+    if survey.filled == 0:
+        counted = "The only row is" if survey.rows == 1 else f"All {survey.rows} rows are"
+        raise NoUsableRow(f"{counted} without content. Fill at least one and upload the file again.")
 
 
-def _odd_content(row: Any) -> bool:
-    if isinstance(row, dict | Unusable):
-        return bool(row)
-    return isinstance(row, list) and any(isinstance(cell, str) and cell.strip() for cell in row)
-
-
-def _statistics(survey: _Survey, tally: Tally) -> dict[str, Any]:
+def _statistics(measured: Measured, tally: Tally) -> dict[str, Any]:
     """Every figure of docs/data-formats.md; lengths in characters (Unicode code points)."""
+    survey = measured.survey
     per_field = {name: survey.characters[name] for name in survey.columns}
     if tally.kind is DatasetKind.MESSAGES and not per_field.get(tally.mapping["messages"]):
         per_field[tally.mapping["messages"]] = tally.characters
-    repeated = survey.duplicates.count()
     found: dict[str, Any] = {
         "rows": survey.rows,
         "examples": tally.examples,
         "empty": survey.rows - survey.filled,
-        "duplicates": repeated,
-        "duplicates_exact": survey.duplicates.exact,
+        "duplicates": measured.duplicates,
+        "duplicates_exact": measured.duplicates_exact,
         "characters": tally.characters if tally.kind else sum(per_field.values()),
         "learned_characters": tally.learned,
         "longest_characters": tally.longest,

@@ -96,6 +96,13 @@ class Detector:
             self._votes[reading] += count
             self._extras.setdefault(reading, set()).update(extras)
 
+    def join(self, later: Detector) -> None:
+        """Hear what `later` heard, in rows that come after these."""
+        self._rows += later._rows
+        self._votes.update(later._votes)
+        for reading, extras in later._extras.items():
+            self._extras.setdefault(reading, set()).update(extras)
+
     def decide(self) -> tuple[DatasetKind | None, dict[str, str] | None, str]:
         """Kind, mapping (role → column) and the reason in a sentence; no kind where nothing, or too much, fits."""
         if not self._votes:

@@ -231,6 +231,19 @@ class Tally:
                 else:
                     self._count(example)
 
+    def join(self, later: Tally, lines: int) -> None:
+        """Take up what was counted of the same reading in the next stretch of the file; `lines` lines precede it."""
+        room = MAX_FAULTS - len(self.faults)
+        self.faults += [fault | {"line": fault["line"] + lines} for fault in later.faults[:room]]
+        self.fault_count += later.fault_count
+        self.examples += later.examples
+        self.characters += later.characters
+        self.learned += later.learned
+        self.longest = max(self.longest, later.longest)
+        self.turns.update(later.turns)
+        self.labels_complete = self.labels_complete and later.labels_complete
+        self._labelled(later.labels)
+
     def _fault(self, block: Block, place: int, fault: Fault) -> None:
         self.fault_count += 1
         if len(self.faults) < MAX_FAULTS:
@@ -261,12 +274,11 @@ class Tally:
         self.longest = max(self.longest, max(lengths))
         self.learned += learned
 
-    def _labelled(self, labels: Sequence[str]) -> None:
-        if not self.labels_complete:
-            return
+    def _labelled(self, labels: Iterable[str] | Mapping[str, int]) -> None:
         self.labels.update(labels)
         if len(self.labels) > _DISTINCT_LABELS or sum(map(len, self.labels)) > _LABEL_CHARACTERS:
             self.labels_complete = False
+        if not self.labels_complete:
             self.labels.clear()
 
     def _columns(self, group: Group) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+import tempfile
 from collections import Counter
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,40 @@ def test_the_count_is_exact_however_often_it_is_written_to_disk(rows: list[int],
         counted.add(rows[start : start + batch], len(rows[start : start + batch]))
     assert counted.count() == sum(count - 1 for count in Counter(rows).values())
     assert counted.exact
+
+
+@settings(deadline=None)
+@given(
+    parts=st.lists(st.lists(hashes, max_size=40), min_size=1, max_size=4),
+    in_memory=st.integers(1, 20),
+    joined=st.integers(1, 20),
+)
+def test_what_several_collected_is_counted_exactly(parts: list[list[int]], in_memory: int, joined: int) -> None:
+    counted = Duplicates(in_memory=joined)
+    with ExitStack() as stack:
+        for part in parts:
+            file = stack.enter_context(tempfile.TemporaryFile())
+            alone = Duplicates(file=file, in_memory=in_memory)
+            for row in part:
+                alone.add([row], 1)
+            counted.join(pickle.loads(pickle.dumps(alone.collected())), file)
+        assert counted.count() == sum(count - 1 for count in Counter(chain(*parts)).values())
+    assert counted.exact
+
+
+def test_where_one_of_several_keeps_a_share_all_are_estimated() -> None:
+    draw = random.Random(5)
+    rows = [draw.randrange(LOWEST, HIGHEST) for _ in range(20_000)]
+    counted = Duplicates(in_memory=1000)
+    with ExitStack() as stack:
+        for limit in (5000, 100_000):
+            file = stack.enter_context(tempfile.TemporaryFile())
+            alone = Duplicates(file=file, in_memory=1000, limit=limit)
+            for start in range(0, 20_000, 1000):
+                alone.add(rows[start : start + 1000], 1000)
+            counted.join(alone.collected(), file)
+        assert counted.count() == pytest.approx(20_000, rel=0.1)
+    assert not counted.exact
 
 
 def test_rows_on_disk_and_in_memory_are_counted_together() -> None:

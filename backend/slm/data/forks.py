@@ -1,0 +1,113 @@
+"""Work shared out to forked processes, which answer in order through pipes; for single-threaded programs on Linux.
+
+A forked process has the whole state of its parent, its seed of hashes too, and costs milliseconds. It never outlives
+its parent: the kernel kills it where the parent dies, and whoever closes `answers` early ends those still at work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NoReturn, TypeVar
+
+MOST = 4
+_CRASHED = 255
+"""Exit status; a smaller one is the number of an operating system's error."""
+_PR_SET_PDEATHSIG = 1
+_THREADS = Path("/proc/self/task")
+
+Answer = TypeVar("Answer")
+
+
+class Lost(Exception):
+    """A forked process ended without an answer: it was killed, perhaps for lack of memory, or it crashed."""
+
+
+def width() -> int:
+    """How many processes may share a piece of work: usable cores, at most four; 1 where forking would not be sound."""
+    if sys.platform != "linux" or len(list(_THREADS.iterdir())) > 1:
+        return 1
+    return min(MOST, len(os.sched_getaffinity(0)))
+
+
+def answers(tasks: Sequence[Callable[[], Answer]]) -> Generator[Answer, None, None]:
+    """What each task returns, in order, all at work at the same time. Close the iterator to end those still at work.
+
+    Raises `OSError` where a task met one (by its number alone), or `Lost`.
+    """
+    children: list[_Child] = []
+    try:
+        for task in tasks:
+            children += [_forked(task)]
+        for child in children:
+            yield pickle.loads(child.answer())  # noqa: S301  (written by this very program)
+    finally:
+        for child in children:
+            child.end()
+
+
+@dataclass
+class _Child:
+    pid: int
+    pipe: IO[bytes]
+    ended: bool = False
+
+    def answer(self) -> bytes:
+        written = self.pipe.read()
+        _, status = os.waitpid(self.pid, 0)
+        self.ended = True
+        code = os.waitstatus_to_exitcode(status)
+        if 0 < code < _CRASHED:
+            raise OSError(code, os.strerror(code))
+        if code:
+            raise Lost(f"A process that read a part of the file ended early (exit status {code}).")
+        return written
+
+    def end(self) -> None:
+        self.pipe.close()
+        if not self.ended:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.ended = True
+
+
+def _forked(task: Callable[[], object]) -> _Child:
+    parent = os.getpid()
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _answer(task, writing, parent)
+    os.close(writing)
+    return _Child(pid, os.fdopen(reading, "rb"))
+
+
+def _answer(task: Callable[[], object], writing: int, parent: int) -> NoReturn:
+    status = _CRASHED
+    try:
+        _die_with(parent)
+        with os.fdopen(writing, "wb") as pipe:
+            pickle.dump(task(), pipe, protocol=pickle.HIGHEST_PROTOCOL)
+        status = 0
+    except OSError as error:
+        status = error.errno or _CRASHED
+    finally:  # neither the parent's `finally` clauses nor its exit functions are this process's to run
+        if status == _CRASHED:
+            traceback.print_exc()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _die_with(parent: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before
+        os._exit(_CRASHED)
