@@ -124,6 +124,15 @@ def _line_blocks(file: Any, span: blocks.Span) -> list[bytes]:
     return list(blocks.LineBlocks(file, None, carriage_returns=False, span=span))
 
 
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b"\xff\xfe", b"\xff\xfe\x00\x00"])
+def test_a_mark_is_one_at_the_start_of_the_file_alone(put: Any, cut: Any, mark: bytes) -> None:
+    content = b"{}\n" + (mark + b"{}\n") * 60
+    with cut(CUT), put("marks.jsonl", content).open("rb") as file:
+        found = spans(file, len(content), 3)
+        assert len(found) == 3
+        assert b"".join(b"".join(_line_blocks(file, span)) for span in found) == content
+
+
 def test_a_line_longer_than_may_be_is_found_where_it_begins(put: Any, short_records: int) -> None:
     path = put("long.jsonl", b'{"a": "b"}\n' * 50 + b'{"a": "' + b"x" * short_records * 4 + b'"}\n' + b"{}\n" * 99)
     alone = outcome(path)
