@@ -17,7 +17,11 @@ import pytest
 from slm.data import forks
 
 BACKEND = Path(__file__).parents[3]
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forking is for Linux")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forking is for Linux"),
+    # Other tests leave threads behind, which later versions of Python warn of.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
+]
 
 
 def ended(pid: int, seconds: float = 30.0) -> bool:

@@ -23,7 +23,11 @@ from slm.data.inspection import Inspection, NoUsableRow, WrongMapping, inspect_f
 from slm.spec import FileFormat
 
 CUT = 64
-pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="forking is for Linux")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="forking is for Linux"),
+    # Other tests leave threads behind, which later versions of Python warn of.
+    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
+]
 
 
 @contextmanager
