@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Generate the replies task: pairs of a considerate and a curt answer to a customer. Standard library only.
+"""Generate the replies task: pairs of a considerate and a cold answer to a customer. Standard library only.
 
 Run `python examples/make_replies.py` to write `replies-train.jsonl` and `replies-eval.jsonl` beside this file (with
 `prompt`, `chosen`, `rejected`). The result depends on nothing but `SEED` and the lists below. The better answer says
-sorry, names the thing and says what comes next; the worse one is short and cold. No product, problem or phrasing of the
-held-out file occurs in the training file.
+sorry and what comes next; the worse one, as long, is cold. No product, problem or phrasing of the held-out file occurs
+in the training file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Pool:
     problems: tuple[str, ...]
     sorry: tuple[str, ...]
     next_step: tuple[str, ...]
-    curt: tuple[str, ...]
+    cold: tuple[str, ...]
+    brush_off: tuple[str, ...]
 
 
 TRAIN = Pool(
@@ -63,13 +64,15 @@ TRAIN = Pool(
         "If you tell us your order number, a new one leaves tomorrow.",
         "I have opened a case, and a colleague will call you this afternoon.",
     ),
-    curt=(
-        "Read the manual.",
-        "Not our fault.",
-        "That happens.",
-        "Call someone else.",
-        "Wait longer.",
-        "We cannot help.",
+    cold=(
+        "What you write about the {thing} is of no interest to us.",
+        "Other people are quite content with their {thing}.",
+        "You should have read the manual of the {thing} first.",
+    ),
+    brush_off=(
+        "Do not write to us again about this matter.",
+        "There is nothing that we could or would do.",
+        "Ask someone else, we have more important work here.",
     ),
 )
 EVAL = Pool(
@@ -88,7 +91,14 @@ EVAL = Pool(
         "May I have the order number, so that I can put it right?",
         "We will replace it free of charge; where should we send it?",
     ),
-    curt=("Bad luck.", "Ask the courier.", "Buy another one.", "No idea."),
+    cold=(
+        "Nobody else complains about that {thing}.",
+        "A {thing} at this price is no miracle, as everyone knows.",
+    ),
+    brush_off=(
+        "You will have to live with it, as others do.",
+        "This conversation is over, and so is our patience.",
+    ),
 )
 
 
@@ -100,7 +110,8 @@ def rows(pool: Pool, count: int, seed: int) -> list[dict[str, str]]:
         thing = dice.choice(pool.things)
         prompt = pool.problems[len(found) % len(pool.problems)].format(thing=thing)
         chosen = f"{dice.choice(pool.sorry).format(thing=thing)} {dice.choice(pool.next_step)}"
-        row = {"prompt": prompt, "chosen": chosen, "rejected": dice.choice(pool.curt)}
+        rejected = f"{dice.choice(pool.cold).format(thing=thing)} {dice.choice(pool.brush_off)}"
+        row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
         found.setdefault(json.dumps(row), row)
     pairs = list(found.values())
     dice.shuffle(pairs)

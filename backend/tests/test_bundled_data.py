@@ -125,7 +125,7 @@ def test_the_library_is_asked_for_the_same_facts_in_other_words() -> None:
 
 def test_no_held_out_reply_is_known_from_training() -> None:
     module = generator("make_replies")
-    for field in ("things", "problems", "sorry", "next_step", "curt"):
+    for field in ("things", "problems", "sorry", "next_step", "cold", "brush_off"):
         assert set(getattr(module.TRAIN, field)).isdisjoint(getattr(module.EVAL, field))
     known = {text for row in read("replies-train.jsonl") for text in row.values()}
     assert all(known.isdisjoint(row.values()) for row in read("replies-eval.jsonl"))
