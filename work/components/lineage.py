@@ -33,17 +33,17 @@ def picture(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any
     bottom = max(y for _, y in places.values()) + _HEIGHT + _EDGE
     lines = [_line(places[edge["source"]], places[edge["target"]]) for edge in edges if _known(edge, places)]
     boxes = [_box(node, *places[node["id"]]) for node in nodes if node["id"] in places]
-    ink = "#e6eaf2" if dark else "#1b2333"
+    ink, paper = ("#e6eaf2", "#1b2440") if dark else ("#1b2333", "#eef2ff")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right} {bottom}" width="{right}" height="{bottom}" '
         f'font-family="system-ui, sans-serif" fill="{ink}" role="img" '
-        f'aria-label="{words.escaped(described(nodes, edges))}"><style>{_STYLE}</style>'
+        f'aria-label="{words.escaped(described(nodes, edges))}"><style>{_STYLE}.node{{fill:{paper}}}</style>'
         f"{''.join(lines)}{''.join(boxes)}</svg>"
     )
 
 
 _STYLE = (
-    ".node{fill:#5b7cf022;stroke:#5b7cf0;stroke-width:1.2}.gone{fill:none;stroke:#888;stroke-dasharray:5 4}"
+    ".node{stroke:#5b7cf0;stroke-width:1.2}.gone{fill:none;stroke:#888;stroke-dasharray:5 4}"
     ".edge{fill:none;stroke:#888;stroke-width:1.5}.kind{opacity:.75;font-size:12px}.name{font-size:14px;font-weight:600}"
 )
 

@@ -11,7 +11,7 @@ import altair as alt
 from slm_client import EvaluationDetail, Sample
 
 from components import words
-from components.charts import BASE, BASELINE, TUNED
+from components.charts import BASE, BASELINE, PALETTE, TUNED
 
 BETTER, WORSE, UNCLEAR = "better", "worse", "unclear"
 
@@ -156,8 +156,9 @@ _SHAPES = {"base": "circle", "tuned": "diamond"}
 
 
 def colour_of(who: str) -> str:
-    """Base grey, tuned blue, whatever else anyone should beat orange."""
-    return {"base": BASE, "tuned": TUNED}.get(who, BASELINE)
+    """Base grey, tuned blue, and a warm colour for each baseline."""
+    others = dict(zip(BASELINES.values(), (BASELINE, PALETTE[3], BASELINE, PALETTE[3]), strict=True))
+    return {"base": BASE, "tuned": TUNED, **others}.get(who, BASELINE)
 
 
 def legend(names: Sequence[str]) -> str:
@@ -203,7 +204,8 @@ def confusion_chart(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> A
     )
     if len(labels) > 20:
         return boxes.properties(height=22 * len(labels) + 60)
-    numbers = base.mark_text(fontSize=12).encode(text=alt.Text("rows:Q", format=",d"))
+    ink = alt.condition("datum.share > 0.4", alt.value("#0b1020"), alt.value(BASE))
+    numbers = base.mark_text(fontSize=12).encode(text=alt.Text("rows:Q", format=",d"), color=ink)
     return (boxes + numbers).properties(height=max(160, 34 * len(labels) + 60))
 
 

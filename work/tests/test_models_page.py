@@ -206,3 +206,12 @@ def test_an_answer_without_a_word_is_shown_as_one(tuned: Recorded, open_page: Op
     page.chat_input(key="chat_question").set_value("Where is it?").run()
     assert page.text[0].value == "Where is it?"
     assert "0 tokens" in text_of(page)
+
+
+def test_a_classifier_is_not_offered_for_a_talk(api: Recorded, open_page: Open) -> None:
+    api.add(
+        "models", recorded.model("m4", "Topics", **TUNED | {"metadata": {"training_config": {"method": "classify"}}})
+    )
+    page = open_page("models", id="m4", part="chat")
+    assert not page.exception
+    assert not page.chat_input

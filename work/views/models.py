@@ -108,7 +108,7 @@ def _detail(client: Client, identity: str) -> None:
     _facts(client, model)
     if model.simulated:
         st.warning(badges.SIMULATED_HINT, icon=":material/science:")
-    parts = [name for name in PARTS if name == "about" or not model.simulated or name in ("lineage", "card")]
+    parts = _parts(model)
     asked = pages.param("part", "about")
     part = st.segmented_control(
         "Part", parts, format_func=PARTS.__getitem__, default=asked if asked in parts else "about", key="model_part",
@@ -123,6 +123,16 @@ def _detail(client: Client, identity: str) -> None:
         "exports": _exports,
         "predictions": _predictions,
     }[part or "about"](client, model)
+
+
+def _parts(model: ModelDetail) -> list[str]:
+    """What can be done with it: an imitation has no weights, and what names labels or fills gaps does not talk."""
+    known = model.metadata or {}
+    config = known.get("training_config")
+    method = config.get("method") if isinstance(config, Mapping) else None
+    silent = known.get("task") == "encoder" or method in ("classify", "mask")
+    left_out = {"chat", "exports", "predictions"} if model.simulated else {"chat"} if silent else set()
+    return [name for name in PARTS if name not in left_out]
 
 
 def _facts(client: Client, model: ModelDetail) -> None:
