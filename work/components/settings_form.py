@@ -21,7 +21,7 @@ _GENTLE = {"pretrain": 2, "dpo": 2}
 GROUPS: dict[str, tuple[str, ...]] = {
     "Learning": (
         "learning_rate", "epochs", "batch_size", "max_length", "max_steps", "early_stopping_patience", "packing",
-        "dpo_beta",
+        "from_scratch", "dpo_beta",
     ),
     "Adapter": ("lora_r", "lora_alpha", "lora_dropout"),
     "Schedule": ("warmup_ratio", "weight_decay", "lr_scheduler_type", "seed"),
@@ -33,6 +33,7 @@ CHOSEN_ELSEWHERE = frozenset({"method", "adapter", "simulated_failure_rate"})
 _ONLY_FOR = {
     "dpo_beta": ("method", {"dpo"}),
     "packing": ("method", {"pretrain"}),
+    "from_scratch": ("method", {"pretrain"}),
     "generate_max_rows": ("method", {"sft"}),
     "max_new_tokens": ("method", {"sft"}),
     "lora_r": ("adapter", {"lora", "qlora"}),
