@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.errors import Conflict, NotFound
 from app.models import Artifact, Dataset, Model, Run
-from app.models.columns import new_id, utcnow
+from app.models.columns import new_id
 from app.models.run import ACTIVE
-from app.services import card, gate
+from app.services import card, gate, training
 from app.services import model as models
 from app.services.references import chain, dataset_reference, method_of, missing_weights, model_reference
 from slm.spec import DatasetRef, ExportSpec, HeldOut, Method, ModelRef
@@ -58,15 +58,7 @@ def prepare(session: Session, *, model_id: str, format_: str, settings: Settings
             "threads": settings.threads,
         }
     )
-    return Run(
-        id=identity,
-        task="export",
-        model_id=model.id,
-        executor="local",
-        directory=identity,
-        spec=json.loads(spec.model_dump_json()),
-        lease_until=utcnow(),
-    )
+    return training.alone(spec, model_id=model.id)
 
 
 def insert(session: Session, run: Run) -> Run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +16,7 @@ from app.errors import Conflict, FieldError, NotFound, StillReferenced
 from app.models import Artifact, Evaluation, Experiment, Model, Run
 from app.models.columns import new_id, utcnow
 from app.models.run import ACTIVE
+from app.services import training
 from app.services.listing import Page, newest_first
 from slm.bundled import BUNDLED, MINILM, SMOLLM2
 from slm.spec import WEIGHTS_MARKER, FolderSource, HubSource, PullSpec
@@ -207,15 +207,7 @@ def pull(session: Session, model_id: str, *, models_dir: Path) -> tuple[Run, boo
             "destination": str(destination),
         }
     )
-    run = Run(
-        id=identity,
-        task="pull",
-        model_id=model.id,
-        executor="local",
-        directory=identity,
-        spec=json.loads(spec.model_dump_json()),
-        lease_until=utcnow(),
-    )
+    run = training.alone(spec, model_id=model.id)
     session.add(run)
     session.flush()
     return run, True

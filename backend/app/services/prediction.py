@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,9 +10,10 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.errors import Conflict, FieldError, Invalid
 from app.models import Dataset, Model, Run
-from app.models.columns import new_id, utcnow
+from app.models.columns import new_id
 from app.services import dataset as datasets
 from app.services import model as models
+from app.services import training
 from app.services.references import base_kind, dataset_reference, method_of, missing_weights, model_reference
 from slm.data.questions import question_columns
 from slm.spec import ENCODER, DatasetKind, DatasetRef, Method, PredictSpec
@@ -48,15 +48,7 @@ def prepare(session: Session, settings: Settings, wanted: Wanted) -> Run:
         max_new_tokens=wanted.max_new_tokens,
         threads=settings.threads,
     )
-    return Run(
-        id=identity,
-        task="predict",
-        model_id=model.id,
-        executor="local",
-        directory=identity,
-        spec=json.loads(spec.model_dump_json()),
-        lease_until=utcnow(),
-    )
+    return training.alone(spec, model_id=model.id)
 
 
 def insert(session: Session, run: Run, wanted: Wanted) -> Run:

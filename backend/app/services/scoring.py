@@ -6,7 +6,6 @@ again when the run is inserted, since time has passed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,10 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.errors import Conflict, FieldError, SpecRejected
 from app.models import Artifact, Dataset, Model, Run
-from app.models.columns import new_id, utcnow
+from app.models.columns import new_id
 from app.services import dataset as datasets
 from app.services import evaluation as evaluations
-from app.services import gate
+from app.services import gate, training
 from app.services import model as models
 from app.services.references import base_kind, dataset_reference, missing_weights, model_reference
 from slm.spec import METHOD_FACTS, DatasetKind, DatasetRef, EvaluateSpec, Method, Scoring, default_method
@@ -54,15 +53,7 @@ def prepare(session: Session, *, model_id: str, dataset_id: str, settings: Setti
         scoring=_as_in_training(model),
         threads=settings.threads,
     )
-    return Run(
-        id=identity,
-        task="evaluate",
-        model_id=model.id,
-        executor="local",
-        directory=identity,
-        spec=json.loads(spec.model_dump_json()),
-        lease_until=utcnow(),
-    )
+    return training.alone(spec, model_id=model.id)
 
 
 def insert(session: Session, run: Run) -> Run:

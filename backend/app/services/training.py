@@ -6,6 +6,7 @@ run's `fence`; one that lost its lease is refused (`StaleOwner`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,7 @@ from app.models.columns import new_id, utcnow
 from app.models.run import ACTIVE
 from slm.errors import REASONS
 from slm.events import BEAT
+from slm.spec import EvaluateSpec, ExportSpec, PredictSpec, PullSpec
 
 _LEGAL = {
     "queued": {"starting", "cancelled", "failed"},
@@ -222,6 +224,19 @@ def _barren_attempts(session: Session, run: Run) -> int:
         else:
             barren += 1
     return barren
+
+
+def alone(spec: PullSpec | EvaluateSpec | PredictSpec | ExportSpec, *, model_id: str) -> Run:
+    """A run on a model that belongs to no experiment, in a directory of its own; not in the database yet."""
+    return Run(
+        id=spec.run_id,
+        task=spec.task,
+        model_id=model_id,
+        executor="local",
+        directory=spec.run_id,
+        spec=json.loads(spec.model_dump_json()),
+        lease_until=utcnow(),
+    )
 
 
 def queue_attempt(session: Session, run: Run) -> Run:
