@@ -139,15 +139,23 @@ def test_an_answer_of_two_sides_that_is_broken_off_leaves_nothing_behind(voice: 
     assert [say(voice, side) for side in (adapters[0], None)] == before
 
 
+def said_by_one_side_only(voice: Voice, adapter: str) -> tuple[int, str, Said, Said]:
+    """A seed with which the tuned side says two letters that the base does not; the machine decides which seed."""
+    for seed in range(200):
+        tuned, base = say(voice, adapter, None, seed=seed)
+        for at in range(1, len(tuned.text) - 1):
+            if (pair := tuned.text[at : at + 2]) not in base.text and base.tokens > 1:
+                return seed, pair, tuned, base
+    raise AssertionError("the adapter changes nothing of what is said")
+
+
 def test_a_stop_text_ends_one_side_and_not_the_other(voice: Voice, adapters: list[str]) -> None:
-    tuned, base = say(voice, adapters[0], None)
-    pairs = (tuned.text[at : at + 2] for at in range(1, len(tuned.text) - 1))
-    stop = next(pair for pair in pairs if pair not in base.text)
-    cut, whole = say(voice, adapters[0], None, stop=(stop,))
+    seed, stop, tuned, base = said_by_one_side_only(voice, adapters[0])
+    cut, whole = say(voice, adapters[0], None, stop=(stop,), seed=seed)
     assert cut.text == tuned.text[: tuned.text.index(stop)].strip()
     assert cut.finish_reason == "stop"
     assert whole == base
-    assert cut.tokens < whole.tokens
+    assert cut.tokens <= tuned.tokens
 
 
 def test_likely_tokens_are_drawn_as_often_as_they_are_likely() -> None:
