@@ -104,6 +104,7 @@ def walk_what_ends(service: Service, call: object, body: dict[str, str]) -> None
     scored = service.client.runs.wait(scoring["id"], interval=0.1)
     assert scored.state == "completed", scored.error
     call("DELETE", "/evaluations/{evaluation_id}", names=dict(scored.result or {}))
+    walk_what_leaves(service, call, few)
     model = call("POST", "/models", json={"name": "far away", "source": {"hub": "someone/model"}}).json()
     name = {"model_id": model["id"]}
     call("GET", "/models/{model_id}", names=name)
@@ -111,3 +112,21 @@ def walk_what_ends(service: Service, call: object, body: dict[str, str]) -> None
     run = call("POST", "/models/{model_id}/pull", names=name).json()
     service.client.runs.wait(run["id"], interval=0.1)
     call("DELETE", "/models/{model_id}", names=name)
+
+
+def walk_what_leaves(service: Service, call: object, dataset_id: str) -> None:
+    """A dataset in two parts; a base as an export, with its papers; a short training and the same once more."""
+    assert callable(call)
+    call("POST", "/datasets/{dataset_id}/split", names={"dataset_id": dataset_id}, json={"fraction": 0.5})
+    tiny = {"model_id": service.base()}
+    started = call("POST", "/models/{model_id}/exports", names=tiny, json={"format": "safetensors"}).json()
+    assert service.client.runs.wait(started["id"], interval=0.1).state == "completed"
+    (export,) = call("GET", "/models/{model_id}/exports", names=tiny).json()
+    call("GET", "/artifacts/{artifact_id}/download", names={"artifact_id": export["files"][0]["artifact_id"]})
+    call("GET", "/models/{model_id}/card", names=tiny)
+    call("GET", "/models/{model_id}/lineage", names=tiny)
+    call("DELETE", "/exports/{export_id}", names={"export_id": export["id"]})
+    short = service.experiment("short", service.base(), dataset_id, epochs=1).id
+    service.ended(short)
+    again = call("POST", "/experiments/{experiment_id}/reproduce", names={"experiment_id": short}).json()
+    service.ended(again["id"])
