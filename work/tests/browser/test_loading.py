@@ -52,6 +52,7 @@ def slow() -> Iterator[Slow]:
     yield server
     server.may_answer.set()
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(scope="module")
