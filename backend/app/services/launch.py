@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.errors import Conflict, FieldError, SpecRejected
 from app.models import Dataset, Experiment, Model, Run
-from app.models.columns import new_id, utcnow
+from app.models.columns import new_id
 from app.services import dataset as datasets
-from app.services import gate, hardware, references
+from app.services import gate, hardware, references, training
 from app.services import model as models
 from app.services import plan as plans
 from app.services.gate import rejected
@@ -148,16 +148,7 @@ def prepare(
         plan=figures,
         run_id=run_id,
     )
-    run = Run(
-        id=run_id,
-        task=spec.task,
-        experiment_id=identity,
-        attempt=1,
-        executor=decision.executor,
-        directory=identity,
-        spec=json.loads(spec.model_dump_json()),
-        lease_until=utcnow(),
-    )
+    run = training.first_attempt(spec, executor=decision.executor)
     return experiment, run
 
 

@@ -6,7 +6,6 @@ anew. The verdict is written when the repetition has ended, so that it outlives 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.errors import Conflict
 from app.models import Dataset, Evaluation, Event, Experiment, Model, Run
-from app.models.columns import new_id, utcnow
+from app.models.columns import new_id
 from app.services import evaluation as evaluations
 from app.services import experiment as experiments
 from app.services import model as models
@@ -57,16 +56,7 @@ def prepare(session: Session, experiment_id: str, settings: Settings) -> tuple[E
         reproduces_id=first.id,
         **{name: getattr(first, name) for name in same},
     )
-    repeated = Run(
-        id=run_id,
-        task=spec.task,
-        experiment_id=identity,
-        attempt=1,
-        executor=first.executor,
-        directory=identity,
-        spec=json.loads(spec.model_dump_json()),
-        lease_until=utcnow(),
-    )
+    repeated = training.first_attempt(spec, executor=first.executor)
     return again, repeated
 
 

@@ -20,7 +20,7 @@ from app.models.columns import new_id, utcnow
 from app.models.run import ACTIVE
 from slm.errors import REASONS
 from slm.events import BEAT
-from slm.spec import EvaluateSpec, ExportSpec, PredictSpec, PullSpec
+from slm.spec import EvaluateSpec, ExportSpec, PredictSpec, PullSpec, SimulationSpec, TrainSpec
 
 _LEGAL = {
     "queued": {"starting", "cancelled", "failed"},
@@ -234,6 +234,20 @@ def alone(spec: PullSpec | EvaluateSpec | PredictSpec | ExportSpec, *, model_id:
         model_id=model_id,
         executor="local",
         directory=spec.run_id,
+        spec=json.loads(spec.model_dump_json()),
+        lease_until=utcnow(),
+    )
+
+
+def first_attempt(spec: TrainSpec | SimulationSpec, *, executor: str) -> Run:
+    """The first run of an experiment, whose attempts share one directory; not in the database yet."""
+    return Run(
+        id=spec.run_id,
+        task=spec.task,
+        experiment_id=spec.experiment_id,
+        attempt=spec.attempt,
+        executor=executor,
+        directory=spec.experiment_id,
         spec=json.loads(spec.model_dump_json()),
         lease_until=utcnow(),
     )
