@@ -38,7 +38,7 @@ from app.routes.access import Access
 from app.schemas.common import Problem
 from app.services import generation as generation_service
 from app.services import model as model_service
-from app.services import storage
+from app.services import removal, storage
 from app.services.asks import Asks
 from app.services.plan import Trials
 from app.services.servers import TEND_SECONDS, Servers
@@ -119,6 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database.check_file()
     with database.read() as session:
         storage.sweep(settings.upload_dir, lambda identity: session.get(Dataset, identity) is not None)
+    await asyncio.to_thread(removal.finish, database, settings)
     database.write(model_service.seed)
     supervisor = Supervisor(settings, database)
     asks = Asks(settings.data_dir, supervisor.executors["local"])

@@ -5,5 +5,6 @@ from app.models.evaluation import Artifact, Evaluation
 from app.models.experiment import Experiment
 from app.models.model import Model
 from app.models.run import Event, Run
+from app.models.tombstone import Tombstone
 
-__all__ = ["Artifact", "Dataset", "Evaluation", "Event", "Experiment", "Model", "Run"]
+__all__ = ["Artifact", "Dataset", "Evaluation", "Event", "Experiment", "Model", "Run", "Tombstone"]

@@ -22,7 +22,7 @@ from app.routes.upload import Upload, drain, receive, too_large
 from app.schemas.common import NAME_PATTERN, TEXT_PATTERN
 from app.schemas.dataset import DatasetAnswer, DatasetChanges, DatasetDetail, NewSplit, RowAnswer, UploadForm
 from app.services import dataset as service
-from app.services import splitting, storage
+from app.services import removal, splitting, storage
 from slm.data.formats import BrokenSyntax, format_of
 from slm.data.inspection import read_rows
 from slm.spec import FileFormat
@@ -106,7 +106,7 @@ def _finish(incoming: storage.Incoming, received: Upload, identity: str, setting
     try:
         return db.write(lambda session: service.add(session, dataset))
     except BaseException:
-        storage.discard(settings.upload_dir, dataset.stored_name)
+        storage.remove(settings.upload_dir / dataset.stored_name)
         raise
 
 
@@ -155,8 +155,7 @@ def change_dataset(dataset_id: DatasetId, body: DatasetChanges, db: Db, settings
 @router.delete("/{dataset_id}", status_code=204, responses=declared(404, 409), summary="Delete a dataset and its file")
 def delete_dataset(dataset_id: DatasetId, db: Db, settings: AppSettings) -> None:
     """Refused with 409 while an experiment or an evaluation refers to it."""
-    stored_name = db.write(lambda session: service.delete(session, dataset_id))
-    storage.discard(settings.upload_dir, stored_name)
+    removal.clear(db, settings, db.write(lambda session: service.delete(session, dataset_id)))
 
 
 @router.get(

@@ -12,7 +12,7 @@ from app.routes.problems import declared
 from app.schemas.evaluation import EvaluationAnswer, EvaluationDetail, NewEvaluation, SampleAnswer
 from app.schemas.run import RunAnswer
 from app.services import evaluation as service
-from app.services import scoring, storage
+from app.services import removal, scoring
 
 router = APIRouter(prefix="/evaluations", tags=["Evaluations"])
 EvaluationId = Annotated[str, Path(max_length=64, examples=["01a20b4e-acbc-7f03-9d20-ccef5efd5345"])]
@@ -83,12 +83,7 @@ def get_evaluation(evaluation_id: EvaluationId, session: ReadSession) -> Any:
 @router.delete("/{evaluation_id}", status_code=204, responses=declared(404), summary="Delete an evaluation")
 def delete_evaluation(evaluation_id: EvaluationId, db: Db, settings: AppSettings) -> None:
     """With its samples; the model that it was about stays."""
-    remains = db.write(lambda session: scoring.delete(session, evaluation_id))
-    for path in remains.files:
-        file = settings.data_dir.resolve() / path
-        storage.discard(file.parent, file.name)
-    for folder in remains.folders:
-        storage.remove_directory(settings.data_dir.resolve() / folder)
+    removal.clear(db, settings, db.write(lambda session: scoring.delete(session, evaluation_id)))
 
 
 @router.get(

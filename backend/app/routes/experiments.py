@@ -18,7 +18,7 @@ from app.schemas.experiment import ExperimentAnswer, ExperimentDetail, NewExperi
 from app.schemas.run import CancelBody, CheckpointAnswer, Column, LogAnswer, RunAnswer
 from app.services import evaluation as evaluations
 from app.services import experiment as service
-from app.services import launch, storage, training
+from app.services import launch, removal, training
 from app.services import reproduce as reproducing
 from app.services.plan import Trials
 from slm.events import LOG
@@ -115,8 +115,7 @@ def reproduce(experiment_id: ExperimentId, db: Db, settings: AppSettings, reques
 @router.delete("/{experiment_id}", status_code=204, responses=declared(404, 409), summary="Delete an experiment")
 def delete(experiment_id: ExperimentId, db: Db, settings: AppSettings) -> None:
     """With its runs, events, checkpoints and evaluations; the model it made stays. Refused with 409 while it runs."""
-    directory = db.write(lambda session: service.delete(session, experiment_id))
-    storage.remove_directory(settings.data_dir.resolve() / "runs" / directory)
+    removal.clear(db, settings, db.write(lambda session: service.delete(session, experiment_id)))
 
 
 @router.get("/{experiment_id}/runs", response_model=list[RunAnswer], responses=declared(404), summary="Its attempts")

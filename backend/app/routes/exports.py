@@ -10,7 +10,7 @@ from app.routes.deps import AppSettings, Db, ReadSession
 from app.routes.problems import declared
 from app.schemas.export import ExportAnswer, LineageAnswer, NewExport
 from app.schemas.run import RunAnswer
-from app.services import card, lineage, storage
+from app.services import card, lineage, removal
 from app.services import export as service
 from app.services import model as models
 
@@ -53,8 +53,7 @@ def list_exports(model_id: ModelId, session: ReadSession) -> Any:
 @router.delete("/exports/{export_id}", status_code=204, responses=declared(404, 409), summary="Delete an export")
 def delete_export(export_id: ExportId, db: Db, settings: AppSettings) -> None:
     """With its files. Refused with 409 while it is being made."""
-    for folder in db.write(lambda session: service.delete(session, export_id)):
-        storage.remove_directory(settings.data_dir.resolve() / folder)
+    removal.clear(db, settings, db.write(lambda session: service.delete(session, export_id)))
 
 
 @router.get(

@@ -14,7 +14,7 @@ from app.routes.problems import declared
 from app.schemas.model import ModelAnswer, ModelChanges, ModelDetail, NewModel
 from app.schemas.run import RunAnswer
 from app.services import model as service
-from app.services import storage
+from app.services import removal
 
 router = APIRouter(prefix="/models", tags=["Models"])
 ModelId = Annotated[str, Path(max_length=64, examples=["01a20b4e-acbc-7f03-9d20-ccef5efd5345"])]
@@ -66,8 +66,7 @@ def change_model(model_id: ModelId, body: ModelChanges, db: Db, settings: AppSet
 @router.delete("/{model_id}", status_code=204, responses=declared(404, 409), summary="Delete a model")
 def delete_model(model_id: ModelId, db: Db, settings: AppSettings) -> None:
     """A fine-tuned model goes with its files. Refused with 409 while an experiment or another model refers to it."""
-    for folder in db.write(lambda session: service.delete(session, model_id)):
-        storage.remove_directory(settings.data_dir.resolve() / folder)
+    removal.clear(db, settings, db.write(lambda session: service.delete(session, model_id)))
 
 
 @router.post(

@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 
 from app.config import BACKEND
 from app.errors import DatasetRejected, FieldError, Invalid, NotFound, StillReferenced, StorageFull
-from app.models import Dataset, Evaluation, Experiment, Run
+from app.models import Dataset, Evaluation, Experiment, Run, Tombstone
 from app.models.run import ACTIVE
+from app.services import removal
 from app.services.listing import Page, containing, newest_first
 
 DATASET_TYPES = ("training", "evaluation")
@@ -111,8 +112,8 @@ def update(
     return dataset
 
 
-def delete(session: Session, dataset_id: str) -> str:
-    """Remove the row; returns the stored file's name. Raises `StillReferenced` naming what refers to it."""
+def delete(session: Session, dataset_id: str) -> list[Tombstone]:
+    """Remove the row; what is returned names its file. Raises `StillReferenced` naming what refers to it."""
     dataset = get(session, dataset_id)
     using = select(Experiment.name).where(
         or_(Experiment.training_dataset_id == dataset_id, Experiment.eval_dataset_id == dataset_id)
@@ -128,8 +129,7 @@ def delete(session: Session, dataset_id: str) -> str:
     if any(_read_by(spec) == dataset_id for spec in session.scalars(reading)):
         raise StillReferenced("The dataset is being read by an evaluation or a prediction; cancel that first.")
     session.delete(dataset)
-    session.flush()
-    return dataset.stored_name
+    return removal.bury(session, uploads=[dataset.stored_name])
 
 
 def _read_by(spec: Mapping[str, Any]) -> str | None:

@@ -9,9 +9,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, NotFound
-from app.models import Event, Experiment, Run
+from app.models import Event, Experiment, Run, Tombstone
 from app.models.run import ACTIVE
-from app.services import training
+from app.services import removal, training
 from app.services.listing import Page, newest_first
 
 _AT_ONCE = 500
@@ -56,15 +56,14 @@ def cancel(session: Session, experiment_id: str, *, save: bool) -> None:
     training.request_cancel(session, run.id, save=save)
 
 
-def delete(session: Session, experiment_id: str) -> str:
-    """Remove the rows; returns the name of its run directory. Raises `Conflict` while a run is active."""
+def delete(session: Session, experiment_id: str) -> list[Tombstone]:
+    """Remove the rows; what is returned names its run directory. Raises `Conflict` while a run is active."""
     experiment = get(session, experiment_id)
     run = training.latest_run(session, experiment_id)
     if run is not None and run.state in ACTIVE:
         raise Conflict("The experiment is under way; cancel it first.", code="still_running")
     session.delete(experiment)
-    session.flush()
-    return experiment_id
+    return removal.bury(session, data=[f"runs/{experiment_id}"])
 
 
 def events(

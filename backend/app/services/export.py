@@ -17,10 +17,10 @@ from sqlalchemy.orm import Session
 
 from app.config import Settings
 from app.errors import Conflict, NotFound
-from app.models import Artifact, Dataset, Model, Run
+from app.models import Artifact, Dataset, Model, Run, Tombstone
 from app.models.columns import new_id
 from app.models.run import ACTIVE
-from app.services import card, gate, training
+from app.services import card, gate, removal, training
 from app.services import model as models
 from app.services.references import chain, dataset_reference, method_of, missing_weights, model_reference
 from slm.spec import DatasetRef, ExportSpec, HeldOut, Method, ModelRef
@@ -113,8 +113,8 @@ def as_document(session: Session, run: Run) -> dict[str, Any]:
     }
 
 
-def delete(session: Session, export_id: str) -> tuple[str, ...]:
-    """Remove an export's rows; returns its folders below `data_dir`. Raises `Conflict` while it is being made."""
+def delete(session: Session, export_id: str) -> list[Tombstone]:
+    """Remove an export's rows; what is returned names its folders. Raises `Conflict` while it is being made."""
     run = session.get(Run, export_id)
     if run is None or run.task != "export":
         raise NotFound("Export not found")
@@ -123,8 +123,7 @@ def delete(session: Session, export_id: str) -> tuple[str, ...]:
     for artifact in session.scalars(select(Artifact).where(Artifact.run_id == run.id)):
         session.delete(artifact)
     session.delete(run)
-    session.flush()
-    return f"artifacts/{run.id}", f"runs/{run.directory}"
+    return removal.bury(session, data=[f"artifacts/{run.id}", f"runs/{run.directory}"])
 
 
 def file_stem(model: Model) -> str:

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from app.config import Settings
 from app.errors import Conflict, FieldError, NotFound, StillReferenced
-from app.models import Artifact, Evaluation, Experiment, Model, Run
+from app.models import Artifact, Evaluation, Experiment, Model, Run, Tombstone
 from app.models.columns import new_id, utcnow
 from app.models.run import ACTIVE
-from app.services import training
+from app.services import removal, training
 from app.services.listing import Page, newest_first
 from slm.bundled import BUNDLED, MINILM, SMOLLM2
 from slm.spec import WEIGHTS_MARKER, FolderSource, HubSource, PullSpec
@@ -238,9 +238,9 @@ def update(session: Session, model_id: str, *, changes: Mapping[str, Any]) -> Mo
     return model
 
 
-def delete(session: Session, model_id: str) -> list[str]:
-    """Remove the row; returns the folders of its files, relative to `data_dir`, to be removed: a fine-tuned model's
-    weights, and whatever evaluations and other runs left of it.
+def delete(session: Session, model_id: str) -> list[Tombstone]:
+    """Remove the row; what is returned names the folders of its files: a fine-tuned model's weights, and whatever
+    evaluations and other runs left of it.
 
     Weights of a base stay: they are shared between installations. Raises `StillReferenced` naming what refers to it.
     """
@@ -265,5 +265,4 @@ def delete(session: Session, model_id: str) -> list[str]:
     if model.model_type == "fine_tuned" and model.weights_folder:
         folders.add("/".join(model.weights_folder.split("/")[:2]))
     session.delete(model)
-    session.flush()
-    return sorted(folders)
+    return removal.bury(session, data=sorted(folders))

@@ -7,7 +7,6 @@ again when the run is inserted, since time has passed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -15,11 +14,11 @@ from sqlalchemy.orm import Session
 
 from app.config import Settings
 from app.errors import Conflict, FieldError, SpecRejected
-from app.models import Artifact, Dataset, Model, Run
+from app.models import Artifact, Dataset, Model, Run, Tombstone
 from app.models.columns import new_id
 from app.services import dataset as datasets
 from app.services import evaluation as evaluations
-from app.services import gate, training
+from app.services import gate, removal, training
 from app.services import model as models
 from app.services.references import base_kind, dataset_reference, missing_weights, model_reference
 from slm.spec import METHOD_FACTS, DatasetKind, DatasetRef, EvaluateSpec, Method, Scoring, default_method
@@ -65,30 +64,21 @@ def insert(session: Session, run: Run) -> Run:
     return run
 
 
-@dataclass(frozen=True)
-class Remains:
-    """What is left on the disk of removed rows, relative to `data_dir`."""
-
-    files: tuple[str, ...]
-    folders: tuple[str, ...]
-
-
-def delete(session: Session, evaluation_id: str) -> Remains:
-    """Remove an evaluation with its samples; one of its own also with its run."""
+def delete(session: Session, evaluation_id: str) -> list[Tombstone]:
+    """Remove an evaluation with its samples; one of its own also with its run. What is returned names their files."""
     evaluation = evaluations.get(session, evaluation_id)
-    files, folders = [], []
+    paths = []
     if evaluation.run_id is not None:
         query = select(Artifact).where(Artifact.run_id == evaluation.run_id, Artifact.kind.in_(_OF_SCORING))
         for artifact in session.scalars(query):
-            files.append(artifact.path)
+            paths.append(artifact.path)
             session.delete(artifact)
         run = session.get(Run, evaluation.run_id)
         if run is not None and run.task == "evaluate":
-            folders = [f"artifacts/{run.id}", f"runs/{run.directory}"]
+            paths = [f"artifacts/{run.id}", f"runs/{run.directory}"]
             session.delete(run)
     session.delete(evaluation)
-    session.flush()
-    return Remains(tuple(files), tuple(folders))
+    return removal.bury(session, data=paths)
 
 
 def _before_training(session: Session, model: Model) -> Model | None:

@@ -48,7 +48,7 @@ def split(
         )
         with ExitStack() as undo:
             for place, dataset in zip((rest, part), made, strict=True):
-                undo.callback(storage.discard, folder, dataset.stored_name)
+                undo.callback(storage.remove, folder / dataset.stored_name)
                 place.publish(dataset.stored_name)
             db.write(lambda session: _add(session, made))
             undo.pop_all()

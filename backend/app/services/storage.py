@@ -11,6 +11,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Self
@@ -166,25 +167,20 @@ class Incoming(Place):
         super().__exit__(kind, error, trace)
 
 
-def discard(folder: Path, stored_name: str) -> None:
-    """Remove a file whose row is gone: renamed first, so that a crash leaves something the sweep knows."""
-    path = folder / stored_name
-    trash = folder / f"{TRASH}{stored_name}"
-    try:
-        path.rename(trash)
-    except FileNotFoundError:
-        return
-    trash.unlink(missing_ok=True)
+def remove(path: Path) -> None:
+    """Take a file or a folder off the disk for good: renamed first, so that nobody finds half of it under its name.
 
-
-def remove_directory(path: Path) -> None:
-    """Remove a folder whose rows are gone: renamed first, so that a crash leaves something the sweep knows."""
+    Harmless where nothing is there; goes on with what a crash broke off. Raises `OSError` where something stays.
+    """
     trash = path.with_name(f"{TRASH}{path.name}")
-    try:
+    with suppress(FileNotFoundError):
         path.rename(trash)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(trash, ignore_errors=True)
+    if trash.is_dir() and not trash.is_symlink():
+        shutil.rmtree(trash)
+    else:
+        trash.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        sync_folder(path.parent)
 
 
 def sweep_unfinished(directory: Path) -> None:
