@@ -184,8 +184,8 @@ def remove(path: Path) -> None:
 
 
 def sweep_unfinished(directory: Path) -> None:
-    """Remove what a process that died was about to publish from its run directory."""
-    for stale in directory.glob(f"{TEMPORARY}*"):
+    """Remove what a process that died had written for others into its run directory, published or about to be."""
+    for stale in (*directory.glob(f"{TEMPORARY}*"), directory / "artifacts"):
         if stale.is_dir():
             shutil.rmtree(stale, ignore_errors=True)
 

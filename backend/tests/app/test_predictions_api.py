@@ -196,9 +196,11 @@ def test_a_finished_run_names_its_one_file(client: TestClient, settings: Setting
     assert answer.headers["etag"] == f'"{digest}"'
 
 
-def test_what_a_dead_process_was_about_to_publish_is_swept(tmp_path: Path) -> None:
-    (tmp_path / ".tmp-artifacts").mkdir()
-    (tmp_path / ".tmp-artifacts" / "predictions.jsonl").write_text("half")
-    (tmp_path / "artifacts").mkdir()
+def test_what_a_dead_process_published_without_saying_so_is_swept(tmp_path: Path) -> None:
+    """Its log stays, to tell what happened."""
+    for folder in (".tmp-artifacts", "artifacts"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "predictions.jsonl").write_text("of nobody")
+    (tmp_path / "events.jsonl").touch()
     storage.sweep_unfinished(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["artifacts"]
+    assert [path.name for path in tmp_path.iterdir()] == ["events.jsonl"]
