@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.models import Dataset, Evaluation, Model
 from app.services import model as models
-from app.services.references import base_kind, method_of
+from app.services.references import base_kind, chain, method_of
 from slm.bundled import BUNDLED
 from slm.plan import spoken
 from slm.spec import ENCODER, Method
@@ -38,7 +38,9 @@ class _Subject:
 
     model: Model
     base: Model
-    """The base at the end of the chain; the model itself where it is one."""
+    """What it all began with; the model itself where it is a base."""
+    chain: Sequence[Model]
+    """The model and the adapters under it, then the whole weights that these belong to."""
     datasets: dict[str, Dataset | None]
     digests: Mapping[str, str]
     evaluations: Sequence[Evaluation]
@@ -83,6 +85,7 @@ def _collect(session: Session, model: Model) -> _Subject:
     return _Subject(
         model=model,
         base=base,
+        chain=chain(session, model),
         datasets=datasets,
         digests=digests,
         evaluations=evaluations,
@@ -304,14 +307,36 @@ def _loading(subject: _Subject, format_: str | None) -> Iterator[str]:
 
 
 def _adapter(subject: _Subject, auto: str) -> Iterator[str]:
-    base = origin(subject.base) or subject.base.name
-    yield f"The adapter (`adapter` export), unpacked to `FOLDER`, upon {_line(subject.base.name)}:\n"
-    yield f"```python\nfrom peft import PeftModel\nfrom transformers import {auto}, AutoTokenizer\n"
-    yield f"model = {auto}.from_pretrained({_text(base)})"
-    if subject.model.base_model_id != subject.base.id:
-        yield "# It was trained upon earlier adapters: merge FOLDER/earlier-1, earlier-2, … first, in the same way."
-    yield 'model = PeftModel.from_pretrained(model, "FOLDER").merge_and_unload()'
+    whole = subject.chain[-1]
+    known = origin(whole) if whole.model_type == "base" else None
+    place = _where(whole) if known is None else ""
+    yield f"The adapter (`adapter` export), unpacked to `FOLDER`, upon {_line(whole.name)}{place}:\n"
+    yield "```python"
+    if subject.pipeline == "text-classification":
+        yield f"import json\nfrom pathlib import Path\n{_peft(auto)}"
+        yield 'head = json.loads(Path("FOLDER/head.json").read_text())  # its labels'
+        yield 'head["id2label"] = {int(number): label for number, label in head["id2label"].items()}'
+        yield f"model = {auto}.from_pretrained({_text(known or 'BASE')}, **head)"
+    else:
+        yield _peft(auto)
+        yield f"model = {auto}.from_pretrained({_text(known or 'BASE')})"
+    earlier = [f"FOLDER/earlier-{number}" for number in range(1, len(subject.chain) - 1)]
+    if earlier:
+        yield "# It was trained upon earlier adapters, which lie beside it."
+        yield f"for folder in {json.dumps([*earlier, 'FOLDER'])}:"
+        yield "    model = PeftModel.from_pretrained(model, folder).merge_and_unload()"
+    else:
+        yield 'model = PeftModel.from_pretrained(model, "FOLDER").merge_and_unload()'
     yield 'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```'
+
+
+def _peft(auto: str) -> str:
+    return f"from peft import PeftModel\nfrom transformers import {auto}, AutoTokenizer"
+
+
+def _where(whole: Model) -> str:
+    """What `BASE` stands for where no hub knows the weights."""
+    return " in the folder `BASE`" if whole.model_type == "base" else " (its `safetensors` export, unpacked to `BASE`)"
 
 
 # -- figures
