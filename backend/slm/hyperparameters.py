@@ -15,6 +15,9 @@ from slm.terms import Adapter, DatasetKind, Frozen, Method
 CAUSAL, ENCODER = "causal", "encoder"
 """What a base model is by its architecture: one that continues text, or one that reads it as a whole."""
 
+CHECKPOINTS_A_RUN: dict[Adapter, int] = {Adapter.LORA: 10, Adapter.QLORA: 10, Adapter.FULL: 4}
+"""Where `save_steps` is left to the run, beside those at each evaluation; a full model's is three times the model."""
+
 Rates = tuple[float, float, float]
 """Learning rates: (lowest usual, default, highest usual); outside the range a creation warns."""
 

@@ -16,25 +16,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from slm.errors import RunFailure
+from slm.shape import SCRATCH, scratch_vocabulary
 
 END = "<|endoftext|>"
-LEAST, MOST = 512, 4096
-_CHARACTERS_PER_ENTRY = 64
-"""A vocabulary entry is worth having where the data are this many times longer."""
-_HIDDEN, _LAYERS, _HEADS = 256, 4, 4
-_MODERN = {
-    "hidden_size": _HIDDEN,
-    "intermediate_size": 704,
-    "num_hidden_layers": _LAYERS,
-    "num_attention_heads": _HEADS,
-    "num_key_value_heads": _HEADS,
-    "tie_word_embeddings": True,
-}
+_MODERN = {name: value for name, value in SCRATCH.items() if name != "model_type"}
 _SIZES: dict[str, dict[str, Any]] = {
     "llama": _MODERN,
     "mistral": _MODERN | {"sliding_window": None},
     "qwen2": _MODERN,
-    "gpt2": {"n_embd": _HIDDEN, "n_layer": _LAYERS, "n_head": _HEADS},
+    "gpt2": {
+        "n_embd": SCRATCH["hidden_size"],
+        "n_layer": SCRATCH["num_hidden_layers"],
+        "n_head": SCRATCH["num_attention_heads"],
+    },
 }
 """Model type → a configuration of three to five million parameters."""
 
@@ -67,12 +61,11 @@ def make(folder: Path, texts: Iterable[str], *, model_type: str, max_length: int
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A byte-level BPE whose vocabulary grows with the data, from 512 to 4,096 entries."""
     kept = list(texts)
-    entries = sum(map(len, kept)) // _CHARACTERS_PER_ENTRY // 64 * 64
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=min(MOST, max(LEAST, entries)),
+        vocab_size=scratch_vocabulary(sum(map(len, kept))),
         special_tokens=[END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,

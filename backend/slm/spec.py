@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter
 
 from slm.hyperparameters import (
     CAUSAL,
+    CHECKPOINTS_A_RUN,
     ENCODER,
     METHOD_FACTS,
     Hyperparameters,
@@ -26,6 +27,7 @@ from slm.terms import Adapter, DatasetKind, Described, FileFormat, Frozen, Metho
 
 __all__ = [
     "CAUSAL",
+    "CHECKPOINTS_A_RUN",
     "CHECKPOINT_MARKER",
     "ENCODER",
     "METHOD_FACTS",

@@ -23,9 +23,10 @@ from slm.data.render import Rendered
 from slm.events import EventLog, Stop, write_atomic
 from slm.generate import BATCH_ROWS, BATCH_TOKENS, Sampling, generate
 from slm.passes import Passes, choose
-from slm.spec import TrialSpec
+from slm.plan import SECONDS_PER_BYTE
+from slm.spec import CHECKPOINTS_A_RUN, TrialSpec
 from slm.train import Training, absolute, evidence
-from slm.train.loop import CHECKPOINTS_A_RUN, Loop
+from slm.train.loop import Loop
 from slm.train.machine import Machine, peak_memory
 from slm.train.progress import total_steps
 from slm.train.rows import Prepared
@@ -40,9 +41,7 @@ WRITTEN = 8
 STOPS_EARLIER = 0.8
 """A trained model stops where the answer ends; the longest in a batch decides, which is near the limit."""
 LARGEST_SAVED = 256 << 20
-"""Bytes of a checkpoint that a trial writes; a larger one is reckoned with `SECONDS_PER_BYTE`."""
-SECONDS_PER_BYTE = 4e-9
-"""Of writing a checkpoint and its digests: 4 s a gigabyte."""
+"""Bytes of a checkpoint that a trial writes; a larger one is reckoned with `slm.plan.SECONDS_PER_BYTE`."""
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,12 @@ class Preview(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Figure(Answer):
-    """An expected figure; `basis` is `formula` or `measured`."""
+    """An expected figure, and the least and the most that it may come out at; `basis` is `formula` or `measured`."""
 
     value: float
+    low: float | None = None
+    """Null where the service does not tell."""
+    high: float | None = None
     basis: str = "formula"
 
 

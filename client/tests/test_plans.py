@@ -73,7 +73,8 @@ def test_a_plan_is_what_would_be_created(client: Client, tickets: Path) -> None:
         base_model_id=base.id, training_dataset_id=dataset.id, eval_dataset_id=dataset.id, training_config=config
     )
     assert (found.executor, found.simulated, found.method, found.measured) == ("simulation", True, "sft", False)
-    assert found.steps == Figure(value=10, basis="formula")
+    assert found.steps == Figure(value=10, low=10, high=10, basis="formula")
+    assert (found.tokens.low or 0) < found.tokens.value < (found.tokens.high or 0)
     assert found.training_config["epochs"] == 2
     assert found.reasons["learning_rate"].endswith(".")
     assert found.overlap is not None

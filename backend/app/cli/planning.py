@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.cli import connect, tables
@@ -10,6 +11,10 @@ from app.cli.training import Wanted, dataset_of, parse_settings, ready_model
 
 if TYPE_CHECKING:
     from slm_client import Plan
+    from slm_client.plans import Figure
+
+
+_InWords = Callable[[float], str | None]
 
 
 def plan(wanted: Wanted, *, measure: bool, as_json: bool, url: str | None, key: str | None) -> None:
@@ -44,19 +49,28 @@ def plan(wanted: Wanted, *, measure: bool, as_json: bool, url: str | None, key: 
 
 
 def _say_figures(found: Plan) -> None:
-    rows: list[tuple[object, ...]] = [
-        ("steps", f"{found.steps.value:,.0f}", found.steps.basis),
-        ("tokens", f"{found.tokens.value:,.0f}", found.tokens.basis),
-        ("time", tables.duration(found.seconds.value), found.seconds.basis),
+    shown: list[tuple[str, Figure | None, _InWords]] = [
+        ("steps", found.steps, lambda value: f"{value:,.0f}"),
+        ("tokens", found.tokens, lambda value: f"{value:,.0f}"),
+        ("time", found.seconds, tables.duration),
+        ("CPU time", found.cpu_seconds, tables.duration),
+        ("memory", found.memory_bytes, tables.size),
+        ("disk for checkpoints", found.checkpoint_bytes, tables.size),
     ]
-    if found.cpu_seconds is not None:
-        rows.append(("CPU time", tables.duration(found.cpu_seconds.value), found.cpu_seconds.basis))
-    rows += [
-        ("memory", tables.size(found.memory_bytes.value), found.memory_bytes.basis),
-        ("disk for checkpoints", tables.size(found.checkpoint_bytes.value), found.checkpoint_bytes.basis),
+    rows = [
+        (name, say_it(figure.value), _between(figure, say_it), figure.basis)
+        for name, figure, say_it in shown
+        if figure is not None
     ]
-    tables.print_table(("it takes", "", "by"), rows, right=("",))
+    tables.print_table(("it takes", "", "between", "by"), rows, right=("", "between"))
     say(f"learned from {found.train_examples:,} rows, scored on {found.eval_examples:,}")
+
+
+def _between(figure: Figure, say_it: _InWords) -> str:
+    """The least and the most; nothing for a figure that is exact."""
+    if figure.low is None or figure.high is None or figure.low == figure.high:
+        return ""
+    return f"{say_it(figure.low)} – {say_it(figure.high)}"
 
 
 def _say_settings(found: Plan) -> None:

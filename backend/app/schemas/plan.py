@@ -16,12 +16,12 @@ _EXAMPLE: dict[str, JsonValue] = {
     "adapter": "lora",
     "training_config": {"method": "sft", "adapter": "lora", "learning_rate": 0.0002, "epochs": 3, "batch_size": 8},
     "reasons": {"epochs": "three passes suit data sets of hundreds to thousands of rows."},
-    "steps": {"value": 90, "basis": "formula"},
-    "tokens": {"value": 75900, "basis": "formula"},
-    "memory_bytes": {"value": 1700000000, "basis": "formula"},
-    "seconds": {"value": 443.0, "basis": "formula"},
-    "cpu_seconds": {"value": 886.0, "basis": "formula"},
-    "checkpoint_bytes": {"value": 240000000, "basis": "formula"},
+    "steps": {"value": 90, "low": 90, "high": 90, "basis": "formula"},
+    "tokens": {"value": 75900, "low": 50600, "high": 113850, "basis": "formula"},
+    "memory_bytes": {"value": 1700000000, "low": 1133333333, "high": 2550000000, "basis": "formula"},
+    "seconds": {"value": 443.0, "low": 177.2, "high": 1107.5, "basis": "formula"},
+    "cpu_seconds": {"value": 886.0, "low": 443.0, "high": 1772.0, "basis": "formula"},
+    "checkpoint_bytes": {"value": 240000000, "low": 218181818, "high": 264000000, "basis": "formula"},
     "warnings": [],
     "overlap": None,
     "train_examples": 240,
@@ -32,11 +32,17 @@ _EXAMPLE: dict[str, JsonValue] = {
 
 class Figure(Wire):
     value: float
+    low: float
+    """The least that it may come out at, and `high` the most: of English text, on a machine that does little else."""
+    high: float
     basis: Literal["formula", "measured"]
 
 
 class Count(Wire):
     value: int
+    low: int
+    """The least that it may come out at, and `high` the most; equal where it is exact."""
+    high: int
     basis: Literal["formula", "measured"]
 
 

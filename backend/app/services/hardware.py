@@ -26,6 +26,8 @@ class Machine:
     """Of the first GPU; null without one, or where the driver does not tell."""
     cpu_bf16: bool
     """Whether the processor multiplies in bfloat16 by itself; without, it is 5 to 6 times slower than 32-bit floats."""
+    cpu_avx512: bool = False
+    """Whether its registers are 512 bits wide."""
 
 
 @cache
@@ -42,6 +44,7 @@ def machine() -> Machine:
         gpus=tuple(gpu for gpu, _ in gpus),
         gpu_memory_bytes=gpus[0][1] if gpus else None,
         cpu_bf16=bool({"avx512_bf16", "amx_bf16"} & flags),
+        cpu_avx512="avx512f" in flags,
     )
 
 

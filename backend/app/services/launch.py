@@ -124,10 +124,10 @@ def prepare(
         spec: SimulationSpec | TrainSpec = _simulation_spec(request, config, settings, identity, run_id)
     else:
         spec = train_spec(session, request, config, settings, identity, run_id)
-    figures = plans.by_formula(decision.estimate)
+    estimated = decision.estimate
     measured = trials.of(plans.identity(request.base, request.train, request.evaluate, config)) if trials else None
     if measured is not None and not simulated:
-        figures = plans.by_measure(figures, measured)
+        estimated = plans.measured(estimated, measured)
     experiment = Experiment(
         id=identity,
         name=request.name,
@@ -145,7 +145,7 @@ def prepare(
         adapter=config.adapter.value,
         seed=config.seed,
         warnings=decision.warnings,
-        plan=figures,
+        plan=plans.figures(estimated),
         run_id=run_id,
     )
     run = training.first_attempt(spec, executor=decision.executor)

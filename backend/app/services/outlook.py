@@ -50,7 +50,7 @@ def prepare(session: Session, request: launch.Request, settings: Settings, trial
         "adapter": config.adapter.value,
         "training_config": json.loads(config.model_dump_json()),
         "reasons": {key: f"{reason}." for key, reason in decision.reasons.items()},
-        **plans.by_formula(decision.estimate),
+        **plans.figures(decision.estimate),
         "warnings": decision.warnings,
         "overlap": None,
         "measured": False,
@@ -78,12 +78,10 @@ def _comparable(request: launch.Request, settings: Settings) -> tuple[DatasetRef
 
 def measured(outlook: Outlook, found: Mapping[str, Any], settings: Settings) -> Outlook:
     """The plan with what a trial found in the place of the formulas, its warnings too."""
-    document = plans.by_measure(outlook.document, found) | {"measured": True}
+    document = outlook.document | {"measured": True}
     if outlook.asked is not None:
-        values = {key: found[key] for key in plans.FIGURES if found.get(key) is not None}
-        counts = {key: found[key] for key in ("train_examples", "eval_examples") if key in found}
-        estimate = replace(outlook.asked.estimate, basis="measured", **values, **counts)
-        asked = replace(outlook.asked, estimate=estimate)
+        asked = replace(outlook.asked, estimate=plans.measured(outlook.asked.estimate, found))
+        document |= plans.figures(asked.estimate)
         said = gate.warnings(asked, hardware.machine(), free_disk=hardware.free_disk(settings.data_dir))
         document["warnings"] = [*said, *found.get("warnings", [])]
     return replace(outlook, document=document)

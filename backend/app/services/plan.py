@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,29 @@ from app.services import hardware
 from app.services import model as models
 from app.services.references import chain
 from slm import plan
-from slm.plan import Data, Estimate, Shape
-from slm.spec import WEIGHTS_MARKER, Hyperparameters
+from slm.plan import Data, Estimate
+from slm.shape import Shape
+from slm.spec import WEIGHTS_MARKER, DatasetKind, Hyperparameters
 
 FIGURES = ("steps", "tokens", "memory_bytes", "seconds", "cpu_seconds", "checkpoint_bytes")
+CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+"""Files beside the weights that hold one; older folders have it in `tokenizer_config.json`."""
 _KEPT = 100
 
 
 def shape_of(session: Session, model: Model, settings: Settings) -> Shape:
-    """From the `config.json` beside the weights, which says a few numbers; where there is none, from the size alone."""
+    """From what lies beside the weights; where there are none, from the size alone."""
     folder = models.weights_path(chain(session, model)[-1], settings)
-    config, marker = (_document(folder / name) if folder else None for name in ("config.json", WEIGHTS_MARKER))
-    counted = (marker or {}).get("parameters_count")
-    return Shape.of(model.parameters_count or (counted if isinstance(counted, int) else 0), config)
+    return shape_in(folder, model.parameters_count) if folder else Shape.of(model.parameters_count or 0, None)
+
+
+def shape_in(folder: Path, counted: int | None) -> Shape:
+    """From `config.json`, which says a few numbers, and the marker that a pull leaves."""
+    config, marker = (_document(folder / name) for name in ("config.json", WEIGHTS_MARKER))
+    found = (marker or {}).get("parameters_count")
+    templated = any((folder / name).is_file() for name in CHAT_TEMPLATES)
+    templated = templated or bool((_document(folder / "tokenizer_config.json") or {}).get("chat_template"))
+    return Shape.of(counted or (found if isinstance(found, int) else 0), config, templated=templated)
 
 
 def _document(path: Path) -> dict[str, Any] | None:
@@ -56,7 +68,22 @@ def data_of(train: Dataset, evaluate: Dataset | None) -> Data:
         longest=int(statistics.get("longest_characters") or 0),
         learned_characters=int(statistics.get("learned_characters") or 0),
         held_out=held_out,
+        **_conversation(train, statistics),
     )
+
+
+def _conversation(train: Dataset, statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """How many messages a row has, and whether the first of them is the system's."""
+    if train.kind == DatasetKind.TEXT:
+        return {"plain": True}
+    counts = {int(turns): int(rows) for turns, rows in (statistics.get("turns") or {}).items()}
+    if not counts:
+        own = "system" in (train.mapping or {})
+        return {"turns": 2 + own, "own_system": own}
+    rows = sum(counts.values())
+    # Questions and answers alternate and an answer ends: an odd message is the system's.
+    odd = sum(count for turns, count in counts.items() if turns % 2)
+    return {"turns": sum(turns * count for turns, count in counts.items()) / rows, "own_system": 2 * odd > rows}
 
 
 def estimate(
@@ -75,26 +102,30 @@ def estimate(
         data=data_of(train, evaluate),
         cores=settings.threads or machine.physical_cores,
         gpu=bool(machine.gpus),
+        wide=machine.cpu_avx512,
     )
 
 
-def by_formula(estimated: Estimate) -> dict[str, Any]:
-    """The figures, each with its basis."""
-    figures: dict[str, Any] = {name: _figure(getattr(estimated, name), estimated.basis) for name in FIGURES}
-    return figures | {"train_examples": estimated.train_examples, "eval_examples": estimated.eval_examples}
+def figures(estimated: Estimate) -> dict[str, Any]:
+    """Each with its basis, and the least and the most that it may come out at."""
+    found: dict[str, Any] = {name: _figure(estimated, name) for name in FIGURES}
+    return found | {"train_examples": estimated.train_examples, "eval_examples": estimated.eval_examples}
 
 
-def by_measure(formula: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
-    """The same figures, those that a trial found in the place of the formulas'."""
-    found = {name: _figure(measured[name], "measured") for name in FIGURES if measured.get(name) is not None}
-    counts = {name: measured[name] for name in ("train_examples", "eval_examples") if name in measured}
-    return {**formula, **found, **counts}
+def measured(formula: Estimate, found: Mapping[str, Any]) -> Estimate:
+    """The same estimate, what a trial found in the place of the formulas'."""
+    names = (*FIGURES, "train_examples", "eval_examples")
+    return replace(formula, basis="measured", **{name: found[name] for name in names if found.get(name) is not None})
 
 
-def _figure(value: float | None, basis: str) -> dict[str, Any] | None:
+def _figure(estimated: Estimate, name: str) -> dict[str, Any] | None:
+    value = getattr(estimated, name)
     if value is None:
         return None
-    return {"value": round(value, 3) if isinstance(value, float) else value, "basis": basis}
+    low, high = plan.between(estimated, name)
+    if isinstance(value, int):
+        return {"value": value, "low": math.floor(low), "high": math.ceil(high), "basis": estimated.basis}
+    return {"value": round(value, 3), "low": round(low, 3), "high": round(high, 3), "basis": estimated.basis}
 
 
 def identity(base: Model, train: Dataset, evaluate: Dataset | None, config: Hyperparameters) -> str:

@@ -24,12 +24,10 @@ from slm.data.render import BaseRenderer, Rendered
 from slm.errors import RunFailure
 from slm.events import EventLog
 from slm.methods import Recipe
-from slm.spec import CHECKPOINT_MARKER, Adapter, Hyperparameters
+from slm.spec import CHECKPOINT_MARKER, CHECKPOINTS_A_RUN, Hyperparameters
 from slm.train.machine import Machine
 from slm.train.progress import Progress, Speed, Usage, tidy_epoch, total_steps
 
-CHECKPOINTS_A_RUN = {Adapter.LORA: 10, Adapter.QLORA: 10, Adapter.FULL: 4}
-"""Beside those at each evaluation; a full model's checkpoint is three times the model."""
 _VALIDATION_BATCH = 8
 
 

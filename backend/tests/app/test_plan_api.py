@@ -12,8 +12,10 @@ from fastapi.testclient import TestClient
 from tiny_models import base_folder, task_rows
 
 from app.config import Settings
+from app.main import FastAPI
+from app.models import Dataset
 from app.services import outlook
-from app.services.plan import Trials, by_measure, planned_and_actual
+from app.services.plan import Trials, data_of, planned_and_actual, shape_in
 
 FIGURES = {"steps", "tokens", "memory_bytes", "seconds", "cpu_seconds", "checkpoint_bytes"}
 
@@ -38,6 +40,10 @@ def upload(client: TestClient, rows: list[dict[str, Any]]) -> str:
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     form = {"name": "rows", "dataset_type": "training"}
     return str(client.post("/datasets/upload", files={"file": ("r.jsonl", content)}, data=form).json()["id"])
+
+
+def _talk(*roles: str) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": "words"} for role in roles]}
 
 
 def plan(client: TestClient, body: dict[str, Any], **params: str) -> dict[str, Any]:
@@ -68,11 +74,48 @@ def test_more_rows_take_more(client: TestClient, base: str) -> None:
         plan(client, {"base_model_id": base, "training_dataset_id": upload(client, task_rows(count))})
         for count in (50, 500)
     )
-    for name in ("steps", "tokens", "cpu_seconds"):
+    for name in ("steps", "tokens"):
         assert 8 < many[name]["value"] / few[name]["value"] < 12, name
+    assert many["cpu_seconds"]["value"] > few["cpu_seconds"]["value"]
     full = {"adapter": "full"}
     body = {"base_model_id": base, "training_dataset_id": upload(client, task_rows(50)), "training_config": full}
     assert plan(client, body)["memory_bytes"]["value"] > few["memory_bytes"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "turns", "own_system"),
+    [
+        ([{"prompt": "a", "completion": "b"}], 2, False),
+        ([{"system": "s", "prompt": "a", "completion": "b"}], 3, True),
+        ([_talk("system", "user", "assistant"), _talk("system", *("user", "assistant") * 2)], 4, True),
+        ([_talk("user", "assistant"), _talk(*("user", "assistant") * 2)], 3, False),
+    ],
+)
+def test_what_a_row_is_follows_from_the_statistics(
+    client: TestClient, rows: list[dict[str, Any]], turns: float, own_system: bool
+) -> None:
+    app = client.app
+    assert isinstance(app, FastAPI)
+    with app.state.database.read() as session:
+        found = data_of(session.get_one(Dataset, upload(client, rows)), None)
+    assert (found.turns, found.own_system, found.plain) == (turns, own_system, False)
+
+
+def test_plain_texts_have_no_template(client: TestClient) -> None:
+    app = client.app
+    assert isinstance(app, FastAPI)
+    with app.state.database.read() as session:
+        found = data_of(session.get_one(Dataset, upload(client, [{"text": "one"}, {"text": "two"}])), None)
+    assert (found.plain, found.characters) == (True, 6)
+
+
+@pytest.mark.parametrize("where", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_chat_template_beside_the_weights_is_seen(tmp_path: Path, where: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 64, "n_positions": 128}))
+    assert shape_in(tmp_path, 1000).templated is False
+    (tmp_path / where).write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    found = shape_in(tmp_path, 1000)
+    assert (found.templated, found.positions, found.hidden, found.parameters) == (True, 128, 64, 1000)
 
 
 def test_overlap_is_told_before_it_falsifies_a_result(client: TestClient, base: str) -> None:
@@ -112,8 +155,6 @@ def test_the_plan_is_kept_at_creation(client: TestClient, base: str) -> None:
 
 
 def test_what_was_measured_of_the_same_request_is_kept_in_its_place(client: TestClient, base: str) -> None:
-    from app.main import FastAPI
-
     app = client.app
     assert isinstance(app, FastAPI)
     dataset = upload(client, task_rows(40))
@@ -126,16 +167,15 @@ def test_what_was_measured_of_the_same_request_is_kept_in_its_place(client: Test
     trials.remember(name, measured)
     found = plan(client, body)
     assert found["measured"] is True
-    assert found["seconds"] == {"value": 1.5, "basis": "measured"}
+    assert found["seconds"] == {"value": 1.5, "low": 0.75, "high": 3.0, "basis": "measured"}
     assert "1 row was cut." in found["warnings"]
     made = client.post("/experiments", json=body | {"name": "kept"}).json()
-    assert made["plan"]["cpu_seconds"] == {"value": 2.25, "basis": "measured"}
+    assert made["plan"]["cpu_seconds"] == {"value": 2.25, "low": 1.5, "high": 3.375, "basis": "measured"}
     other = client.post("/experiments", json=body | {"name": "other", "training_config": {"epochs": 3}}).json()
     assert other["plan"]["cpu_seconds"]["basis"] == formula["cpu_seconds"]["basis"] == "formula"
 
 
 def _names(client: TestClient, body: dict[str, Any]) -> list[str]:
-    from app.main import FastAPI
     from app.routes.plan import requested
     from app.schemas.experiment import NewPlan
 
@@ -156,8 +196,7 @@ def test_few_trials_are_remembered() -> None:
 
 
 def test_planned_and_actual_stand_side_by_side() -> None:
-    plan_of = by_measure({"steps": {"value": 1, "basis": "formula"}, "tokens": {"value": 9, "basis": "formula"}},
-                         {"steps": 4, "seconds": 2.0})  # fmt: skip
+    plan_of = {"steps": {"value": 4}, "tokens": {"value": 9}, "seconds": {"value": 2.0}}
     statistics = {"total_steps": 4, "tokens_seen": 80, "peak_memory_bytes": 7, "cpu_seconds": 3.5}
     planned, actual = planned_and_actual(plan_of, statistics, seconds=2.34)
     assert planned == {"steps": 4, "tokens": 9, "seconds": 2.0, "memory_bytes": None, "cpu_seconds": None}

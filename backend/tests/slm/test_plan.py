@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slm import plan
-from slm.plan import Data, Estimate, Shape
+from slm.plan import Data, Estimate
+from slm.shape import Shape
 from slm.spec import Adapter, Method, resolve
 
 SMOLLM2 = {
     "model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "vocab_size": 49152,
     "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64,
 }  # fmt: skip
-SHAPE = Shape.of(134_515_008, SMOLLM2)
+SHAPE = Shape.of(134_515_008, SMOLLM2, templated=True)
+UNTEMPLATED = Shape.of(134_515_008, SMOLLM2)
 ROWS = Data(rows=240, characters=240 * 280, longest=330, learned_characters=240 * 90)
 
 
@@ -56,11 +58,11 @@ def test_a_size_alone_gives_a_sensible_shape(parameters: int) -> None:
 def test_steps_and_tokens_follow_from_rows_epochs_and_batch() -> None:
     found = estimate(epochs=2, batch_size=8)
     assert (found.train_examples, found.eval_examples, found.steps) == (216, 24, 54)
-    assert found.tokens == 432 * 90
+    assert found.tokens == 432 * 100
     given_rows = estimate(replace(ROWS, held_out=64), epochs=2, batch_size=8)
     assert (given_rows.train_examples, given_rows.eval_examples, given_rows.steps) == (240, 64, 60)
     few = estimate(epochs=100, batch_size=8, max_steps=10)
-    assert (few.steps, few.tokens) == (10, 80 * 90)
+    assert (few.steps, few.tokens) == (10, 80 * 100)
     assert estimate(max_length=30, epochs=1).tokens == 216 * 30
 
 
@@ -86,13 +88,92 @@ def test_a_gpu_is_timed_by_its_own_clock() -> None:
     assert estimate().cpu_seconds == pytest.approx(2 * estimate().seconds)
 
 
-def test_a_training_that_was_measured_is_near_its_formula() -> None:
-    """128 rows of 55 tokens, one epoch, LoRA, two cores: 161 CPU-seconds of training and 1.75 GB at its peak."""
-    data = Data(rows=128, characters=128 * 140, longest=200, learned_characters=128 * 50, held_out=0)
-    found = estimate(data, epochs=1, batch_size=8)
-    assert found.cpu_seconds is not None
-    assert 0.5 < found.cpu_seconds / 161 < 2
-    assert 0.7 < found.memory_bytes / 1.75e9 < 1.4
+def test_what_a_template_writes_is_counted() -> None:
+    """A row of 280 characters is 70 tokens, and what stands around it."""
+    around = {
+        "a prompt, an answer and the template's own system prompt": (ROWS, SHAPE, 30),
+        "a system prompt of the data": (replace(ROWS, turns=3, own_system=True), SHAPE, 15),
+        "two questions": (replace(ROWS, turns=4), SHAPE, 40),
+        "no template": (ROWS, UNTEMPLATED, 4),
+        "plain texts": (replace(ROWS, plain=True), SHAPE, 2),
+    }
+    for what, (data, shape, tokens) in around.items():
+        assert estimate(data, shape, epochs=1).tokens == 216 * (70 + tokens), what
+    assert estimate(method="classify", epochs=1).tokens == estimate(method="mask", epochs=1).tokens == 216 * 72
+
+
+def test_both_answers_of_a_pair_stand_behind_the_whole_prompt() -> None:
+    """Of 280 characters 90 are answers: twice 190 and once 90."""
+    assert estimate(method="dpo", epochs=1).tokens == 216 * ((2 * 190 + 90) // 4 + 1 + 2 * 30) - 108
+    assert estimate(method="dpo", epochs=1, max_length=40).tokens == 216 * 2 * 40
+
+
+def test_rows_are_no_longer_than_the_model_reads() -> None:
+    long = Data(240, 240 * 40_000, 50_000, 240 * 90)
+    short = Shape.of(134_515_008, SMOLLM2 | {"max_position_embeddings": 512})
+    assert estimate(long, short, epochs=1).tokens == 216 * 512
+    assert estimate(long, SHAPE, epochs=1).tokens == 216 * 1024
+
+
+def test_a_common_beginning_is_computed_once_and_counted_every_time() -> None:
+    alone = estimate(per_device_train_batch_size=1)
+    together = estimate(per_device_train_batch_size=4)
+    assert alone.tokens == together.tokens
+    assert alone.cpu_seconds is not None
+    assert together.cpu_seconds is not None
+    layers = alone.steps * 6 * SHAPE.layers * plan.LAYER_SECONDS
+    assert together.cpu_seconds < 0.9 * (alone.cpu_seconds - layers)
+
+
+def test_the_table_of_words_is_no_work_but_where_words_are_foretold() -> None:
+    """MiniLM: half of its parameters are the table, of which a token takes one row."""
+    bert = {"model_type": "bert", "hidden_size": 384, "vocab_size": 30522, "num_hidden_layers": 6}
+    minilm = Shape.of(22_713_216, bert)
+    assert minilm.body == 22_713_216 - 384 * 30522
+    label, hidden = (estimate(shape=minilm, method=method, adapter="full") for method in ("classify", "mask"))
+    assert label.cpu_seconds is not None
+    assert hidden.cpu_seconds is not None
+    assert label.cpu_seconds < hidden.cpu_seconds
+    assert Shape.of(1_000_000, {"hidden_size": 512, "vocab_size": 100_000}).body == 300_000
+
+
+def test_a_model_from_scratch_is_small_whatever_its_base() -> None:
+    new = estimate(method="pretrain", from_scratch=True)
+    whole = estimate(method="pretrain", adapter="full")
+    assert new.tokens == pytest.approx(whole.tokens, rel=0.01)
+    assert new.memory_bytes < whole.memory_bytes / 3
+    assert new.checkpoint_bytes == 4 * (12 * Shape.from_scratch(240 * 280).parameters + (1 << 20))
+    assert Shape.from_scratch(10**9).vocabulary == 4096
+
+
+def test_answers_are_written_only_where_somebody_asked() -> None:
+    asked = replace(ROWS, held_out=64)
+    written, unwritten = estimate(asked).seconds, estimate(asked, generate_max_rows=0).seconds
+    assert written > 1.2 * unwritten
+    assert (
+        estimate(replace(asked, plain=True)).seconds
+        == estimate(replace(asked, plain=True), generate_max_rows=0).seconds
+    )
+
+
+def test_dpo_asks_the_base_first() -> None:
+    """About every pair, whatever the number of steps."""
+    few = estimate(replace(ROWS, held_out=0), method="dpo", max_steps=1)
+    fewer_rows = estimate(replace(ROWS, rows=24, characters=24 * 280, learned_characters=24 * 90, held_out=0),
+                          method="dpo", max_steps=1)  # fmt: skip
+    assert few.tokens == fewer_rows.tokens
+    assert few.seconds > 2 * fewer_rows.seconds
+
+
+def test_a_figure_says_how_far_off_it_may_be() -> None:
+    found = estimate()
+    assert plan.between(found, "steps") == (found.steps, found.steps)
+    assert plan.between(found, "tokens") == (found.tokens / 1.5, found.tokens * 1.5)
+    trial = replace(found, basis="measured")
+    assert plan.between(trial, "tokens") == (found.tokens, found.tokens)
+    assert plan.between(trial, "cpu_seconds")[1] < plan.between(found, "cpu_seconds")[1]
+    on_gpu = estimate(gpu=True)
+    assert plan.between(on_gpu, "seconds")[1] == pytest.approx(5 * on_gpu.seconds)
 
 
 @pytest.mark.parametrize(

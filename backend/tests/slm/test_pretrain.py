@@ -18,7 +18,8 @@ from slm.errors import RunFailure
 from slm.methods import METHODS
 from slm.methods.pretrain import TextsRenderer
 from slm.plan import warnings
-from slm.scratch import LEAST, make, train_tokenizer
+from slm.scratch import make, train_tokenizer
+from slm.shape import SCRATCH_WORDS
 from slm.spec import Adapter, DatasetKind, Method, resolve
 
 PRETRAIN = METHODS[Method.PRETRAIN]
@@ -107,7 +108,7 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_the_vocabulary_grows_with_the_data() -> None:
     words = [f"word{n % 997} and {n * n} things" for n in range(6000)]
-    assert len(train_tokenizer(["few words"])) <= LEAST < len(train_tokenizer(words)) <= 4096
+    assert len(train_tokenizer(["few words"])) <= SCRATCH_WORDS[0] < len(train_tokenizer(words)) <= 4096
 
 
 def test_from_scratch_decides_adapter_and_rate_and_refuses_what_makes_no_sense() -> None:
