@@ -1,6 +1,6 @@
 """The bytes of a data file as UTF-8 blocks of whole lines: encodings, byte order marks, NULs, overlong lines.
 
-The floor below `formats`: it knows lines, not records. A block is 128 KiB, so that memory does
+The floor below `formats`: it knows lines, not records. A block is 512 KiB, so that memory does
 not grow with the file and the work per line is done by C code on a whole block at a time.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-BLOCK_BYTES = 128 * 1024
+BLOCK_BYTES = 512 * 1024
 _MARKS = {codecs.BOM_UTF32_LE: 32, codecs.BOM_UTF32_BE: 32, codecs.BOM_UTF16_LE: 16, codecs.BOM_UTF16_BE: 16}
 """Byte order marks; UTF-32's first, because its little-endian one begins with UTF-16's."""
 _NOT_TEXT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})

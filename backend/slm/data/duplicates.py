@@ -79,11 +79,13 @@ class Duplicates:
         runs = [(offset, starts) for _, offset, starts in self._runs]
         return Collected(self._repeated, self._kept, runs, array("q", self._hashes))
 
-    def join(self, other: Collected, file: IO[bytes]) -> None:
+    def join(self, other: Collected, file: IO[bytes], *, in_memory: int = IN_MEMORY) -> None:
         """Count the rows of another process too, which was given `file`; it must stay open until `count` is done.
 
-        Each process keeps to the limit on its own, so that together they are exact for as many rows at least.
+        Each process keeps to the limit on its own, so that together they are exact for as many rows at least. That one
+        has ended, so that there is room for `in_memory` hashes now.
         """
+        self._in_memory = in_memory
         self._repeated += other.repeated
         self._kept = min(self._kept, other.kept)
         self._runs += [(file, offset, starts) for offset, starts in other.runs]

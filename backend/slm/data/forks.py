@@ -1,7 +1,7 @@
 """Work shared out to forked processes, which answer in order through pipes; for single-threaded programs on Linux.
 
 A forked process has the whole state of its parent, its seed of hashes too, and costs milliseconds. It never outlives
-its parent: the kernel kills it where the parent dies, and whoever closes `answers` early ends those still at work.
+its parent: the kernel kills it where the parent dies, and the end of `at_work` ends those still at work.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn, TypeVar
@@ -38,17 +38,17 @@ def width() -> int:
     return min(MOST, len(os.sched_getaffinity(0)))
 
 
-def answers(tasks: Sequence[Callable[[], Answer]]) -> Generator[Answer, None, None]:
-    """What each task returns, in order, all at work at the same time. Close the iterator to end those still at work.
+@contextmanager
+def at_work(tasks: Sequence[Callable[[], Answer]]) -> Iterator[Iterator[Answer]]:
+    """All tasks at work at the same time, until the context ends: what each returns, in order, as it is asked for.
 
-    Raises `OSError` where a task met one (by its number alone), or `Lost`.
+    Asking raises `OSError` where a task met one (by its number alone), or `Lost`.
     """
     children: list[_Child] = []
     try:
         for task in tasks:
             children += [_forked(task)]
-        for child in children:
-            yield pickle.loads(child.answer())  # noqa: S301  (written by this very program)
+        yield (pickle.loads(child.answer()) for child in children)  # noqa: S301  (written by this very program)
     finally:
         for child in children:
             child.end()

@@ -32,6 +32,7 @@ from slm.data.blocks import (
     utf8_chunks,
 )
 from slm.data.json_array import ArrayReader, json_error
+from slm.data.shapes import Guess, Shape
 from slm.spec import FileFormat
 
 __all__ = [
@@ -80,16 +81,20 @@ class Unusable:
 class Block:
     """Consecutive records. CSV: `names` is the header and each row a list of cells; JSON: each row a parsed value.
 
-    `first` is the number of the first record where lines alone do not tell records apart: in a JSON array.
+    `first` is the number of the first record where lines alone do not tell records apart: in a JSON array. With a
+    `shape` the rows are records of that shape.
     """
 
     names: tuple[str, ...] | None
     rows: list[Any]
     lines: Sequence[int]
     first: int | None = None
+    shape: Shape | None = None
 
     def record(self, index: int) -> Record:
         row, line = self.rows[index], self.lines[index]
+        if self.shape is not None:
+            return Record(line, self.shape.values(row))
         if self.names is None:
             return _json_record(line, row)
         if len(row) == len(self.names):
@@ -121,12 +126,19 @@ def iter_records(path: Path, file_format: FileFormat, *, encoding: str | None = 
         yield from map(block.record, range(len(block.rows)))
 
 
-def iter_blocks(path: Path, file_format: FileFormat, *, encoding: str | None = None) -> Iterator[Block]:
-    """The same records in blocks of about 128 KiB (a longer record makes a longer block)."""
+def iter_blocks(
+    path: Path, file_format: FileFormat, *, encoding: str | None = None, shaped: bool = False
+) -> Iterator[Block]:
+    """The same records in blocks of about 512 KiB (a longer record makes a longer block).
+
+    `shaped`: as for `line_records`.
+    """
     encoding = checked_encoding(encoding)
-    read = {FileFormat.CSV: _csv_blocks, FileFormat.JSONL: _jsonl_blocks, FileFormat.JSON: _json_blocks}[file_format]
     with path.open("rb") as file:
-        yield from read(file, encoding)
+        if file_format is FileFormat.JSONL:
+            yield from line_records(LineBlocks(file, encoding, carriage_returns=False), shaped=shaped)
+        else:
+            yield from (_csv_blocks if file_format is FileFormat.CSV else _json_blocks)(file, encoding)
 
 
 def iter_raw(path: Path, file_format: FileFormat, *, encoding: str | None = None) -> Iterator[bytes]:
@@ -259,16 +271,21 @@ def _header(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _jsonl_blocks(file: BinaryIO, encoding: str | None) -> Iterator[Block]:
-    return line_records(LineBlocks(file, encoding, carriage_returns=False))
+def line_records(blocks: LineBlocks, *, shaped: bool = False) -> Iterator[Block]:
+    """The records of JSONL; where they end, `blocks.line` is the number of the line after the last.
 
-
-def line_records(blocks: LineBlocks) -> Iterator[Block]:
-    """The records of JSONL; where they end, `blocks.line` is the number of the line after the last."""
+    With `shaped`, the rows of a block may all be of one `shape`, as the first rows of the blocks before suggest.
+    """
+    guess = Guess() if shaped else None
     for block in blocks:
-        rows = _parsed_together(block) if len(block) <= MAX_RECORD_BYTES else None
+        small = len(block) <= MAX_RECORD_BYTES
+        shape, rows = guess.rows(block) if guess and small else (None, None)
+        if rows is None and small:
+            rows = _parsed_together(block)
+            if guess and rows:
+                guess.learn(rows[0])
         if rows is not None:
-            yield Block(None, rows, range(blocks.line, blocks.line + len(rows)))
+            yield Block(None, rows, range(blocks.line, blocks.line + len(rows)), shape=shape)
             blocks.line += len(rows)
             continue
         raws = block.split(b"\n")

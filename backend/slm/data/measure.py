@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, compress, repeat
-from operator import add, eq, itemgetter, sub
+from operator import add, attrgetter, eq, itemgetter, sub
 from typing import Any
 
 import orjson
@@ -27,6 +27,7 @@ from slm.data.examples import (
     to_example,
 )
 from slm.data.formats import MAX_COLUMNS, Block, Unusable
+from slm.data.shapes import MESSAGES
 from slm.spec import DatasetKind
 
 MAX_FAULTS = 100
@@ -40,7 +41,8 @@ _ASSISTANT = {spelling: role == "assistant" for spelling, role in ROLES.items()}
 class Turns:
     """The conversations in a column, end to end, where each message is two texts: who speaks, and what is said."""
 
-    keys: tuple[str, str]
+    rows: Sequence[tuple[Any, ...]]
+    """Each conversation as something that can be hashed."""
     roles: list[str]
     contents: list[str]
     counts: list[int]
@@ -59,24 +61,34 @@ class Turns:
             return None
         if set(map(type, roles)) != {str} or set(map(type, contents)) != {str}:
             return None
-        return cls(keys, roles, contents, list(map(len, column)))
+        counts = list(map(len, column))
+        until = [0, *accumulate(counts)]
+        messages = tuple(map(MESSAGES[keys], roles, contents))
+        return cls(list(map(messages.__getitem__, map(slice, until, until[1:]))), roles, contents, counts)
 
-    def by_row(self) -> Iterable[tuple[Any, ...]]:
-        """Each row's conversation as something that can be hashed."""
-        until = [0, *accumulate(self.counts)]
-        rows = list(map(slice, until, until[1:]))
-        spoken = (map(tuple, map(texts.__getitem__, rows)) for texts in (self.roles, self.contents))
-        return zip(repeat(self.keys), *spoken, strict=False)
+    @classmethod
+    def of_shape(cls, column: Sequence[tuple[Any, ...]]) -> Turns:
+        """The same of conversations that a `Shape` decoded."""
+        turns = list(chain.from_iterable(column))
+        roles, contents = (list(map(attrgetter(name), turns)) for name in ("role", "content"))
+        return cls(column, roles, contents, list(map(len, column)))
 
 
 class Group:
     """Rows of one block with the same fields, in columns; `index` gives each row's place in the block."""
 
     def __init__(
-        self, names: tuple[str, ...], columns: list[Sequence[Any]], index: Sequence[int], *, all_text: bool = False
+        self,
+        names: tuple[str, ...],
+        columns: list[Sequence[Any]],
+        index: Sequence[int],
+        *,
+        types: Sequence[type] | None = None,
     ) -> None:
+        """`types`: the one type of each column, where that is known; a list is a conversation of a `Shape` then."""
         self.names, self.columns, self.index = names, columns, index
-        self._types = [{str} if all_text else set(map(type, column)) for column in columns]
+        self._types = [set(map(type, column)) for column in columns] if types is None else [{found} for found in types]
+        self._shaped = types is not None
         self.is_text = [types == {str} for types in self._types]
         self._full: dict[int, bool] = {}
         self._lengths: dict[int, list[int]] = {}
@@ -107,7 +119,8 @@ class Group:
     def turns(self, place: int) -> Turns | None:
         """The column's conversations, where every cell is a plain one."""
         if place not in self._turns:
-            self._turns[place] = Turns.of(self.columns[place]) if self.lists(place) else None
+            made = Turns.of_shape if self._shaped else Turns.of
+            self._turns[place] = made(self.columns[place]) if self.lists(place) else None
         return self._turns[place]
 
     def hashable(self, place: int) -> Iterable[Any]:
@@ -116,19 +129,24 @@ class Group:
         if self.is_text[place]:
             return column
         turns = self.turns(place)
-        return turns.by_row() if turns is not None else map(_hashable, column)
+        return turns.rows if turns is not None else map(_hashable, column)
 
 
 def grouped(block: Block) -> tuple[list[Group], list[int]]:
     """The block's rows by their fields, and the places of rows that have no usable fields at all."""
     rows = block.rows
+    if block.shape is not None:
+        found = block.shape.columns(rows)
+        return [Group(block.shape.names, found, range(len(rows)), types=block.shape.types)], []
     if block.names is not None:
+        columns: list[Sequence[Any]]
         width = len(block.names)
         if set(map(len, rows)) == {width}:
-            return [Group(block.names, list(zip(*rows, strict=True)), range(len(rows)), all_text=True)], []
+            columns = list(zip(*rows, strict=True))
+            return [Group(block.names, columns, range(len(rows)), types=[str] * width)], []
         index = [place for place, row in enumerate(rows) if len(row) == width]
         odd = [place for place, row in enumerate(rows) if len(row) != width]
-        columns: list[Sequence[Any]] = list(zip(*map(rows.__getitem__, index), strict=True))
+        columns = list(zip(*map(rows.__getitem__, index), strict=True))
         return [Group(block.names, columns, index)] if index else [], odd
     return _grouped_objects(rows)
 
@@ -176,7 +194,7 @@ def _hashable(value: Any) -> Any:
     if type(value) is str:
         return value
     turns = Turns.of([value]) if type(value) is list and value else None
-    return (_as_bytes(value),) if turns is None else next(iter(turns.by_row()))
+    return (_as_bytes(value),) if turns is None else turns.rows[0]
 
 
 def _as_bytes(value: Any) -> bytes:
@@ -309,13 +327,14 @@ class Tally:
         if text is None or place is None:
             return False
         column = group.columns[place]
-        if set(map(type, column)) == {int}:
-            labels = list(map(str, column))
-        elif group.full(place):
-            labels = list(map(str.strip, column))
-        else:
+        if not group.is_text[place] and set(map(type, column)) != {int}:
             return False
-        self._measured(group.lengths(text), sum(map(len, labels)))
+        labels: Counter[str] = Counter()
+        for label, rows in Counter(column).items():
+            labels[str(label).strip()] += rows
+        if "" in labels:
+            return False
+        self._measured(group.lengths(text), sum(len(label) * rows for label, rows in labels.items()))
         self._labelled(labels)
         return True
 
@@ -360,17 +379,17 @@ class Tally:
             return False
         if not all(map(str.strip, turns.contents)):
             return False
-        answered = all(map(speaks.__getitem__, map(sub, accumulate(turns.counts), repeat(1))))
-        if not answered and not all(_sums(speaks, turns.counts)):
+        ends = list(accumulate(turns.counts))
+        if not all(map(speaks.__getitem__, map(sub, ends, repeat(1)))) and not all(_sums(speaks, ends)):
             return False
         sizes = list(map(len, turns.contents))
-        self._measured(_sums(sizes, turns.counts), sum(compress(sizes, speaks)))
+        self._measured(_sums(sizes, ends), sum(compress(sizes, speaks)))
         self.turns.update(turns.counts)
         return True
 
 
-def _sums(values: Sequence[int], counts: Sequence[int]) -> list[int]:
-    """The sums of consecutive stretches of `values`, `counts` long."""
+def _sums(values: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """The sums of consecutive stretches of `values`, by where each ends."""
     until = [0, *accumulate(values)]
-    ends = list(accumulate(counts))
-    return list(map(sub, map(until.__getitem__, ends), map(until.__getitem__, [0, *ends])))
+    totals = list(map(until.__getitem__, ends))
+    return list(map(sub, totals, [0, *totals]))

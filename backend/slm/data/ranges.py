@@ -8,7 +8,7 @@ is shared out, because there a line's end is a record's end, wherever one begins
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,14 +35,19 @@ class Measured:
     duplicates_exact: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Part:
-    """The same of one range; `lines` physical lines are in it."""
+    """One pass over one range; `lines` physical lines are in it."""
 
     lines: int
     survey: Survey
     tally: Tally
-    collected: Collected
+
+    def join(self, later: _Part) -> None:
+        """Take up the range that follows."""
+        self.survey.join(later.survey)
+        self.tally.join(later.tally, self.lines)
+        self.lines += later.lines
 
 
 def first_pass(path: Path, file_format: FileFormat, encoding: str | None, reading: Reading | None) -> Measured:
@@ -57,14 +62,15 @@ def first_pass(path: Path, file_format: FileFormat, encoding: str | None, readin
 
 def second_pass(path: Path, file_format: FileFormat, encoding: str | None, reading: Reading) -> Tally:
     """Tally by another `reading` a file that was read to its end before."""
-    tally = Tally(*reading)
     ranges = _ranges(path, file_format, encoding)
     if len(ranges) == 1:
-        for block in iter_blocks(path, file_format, encoding=encoding):
+        tally = Tally(*reading)
+        for block in iter_blocks(path, file_format, encoding=encoding, shaped=True):
             tally.see(block, *grouped(block))
         return tally
-    lines = 0
-    with closing(forks.answers([partial(_tallied, path, span, reading) for span in ranges])) as answers:
+    tasks = [partial(_tallied, path, span, reading) for span in ranges[1:]]
+    with forks.at_work(tasks) as answers:
+        lines, tally = _tallied(path, ranges[0], reading)
         for length, part in answers:
             tally.join(part, lines)
             lines += length
@@ -83,7 +89,7 @@ def _ranges(path: Path, file_format: FileFormat, encoding: str | None) -> list[S
 def _alone(path: Path, file_format: FileFormat, encoding: str | None, reading: Reading | None) -> Measured:
     survey, duplicates = Survey(), Duplicates(path.parent)
     tally = Tally(*reading) if reading else None
-    for block in iter_blocks(path, file_format, encoding=encoding):
+    for block in iter_blocks(path, file_format, encoding=encoding, shaped=True):
         tally = _see(block, survey, duplicates, tally)
     repeated = duplicates.count()
     return Measured(survey, tally or Tally(None, {}), repeated, duplicates.exact)
@@ -99,29 +105,29 @@ def _see(block: Block, survey: Survey, duplicates: Duplicates, tally: Tally | No
 
 
 def _shared_out(path: Path, ranges: list[Span], reading: Reading | None) -> Measured | None:
-    """The first pass by several processes; None where one of them met more columns than are counted."""
+    """The first pass by several processes, this one among them; None where one met more columns than are counted."""
     reading = reading or _suggested(path)
-    survey, duplicates, tally = Survey(), Duplicates(path.parent), Tally(*reading)
-    lines = 0
+    in_memory = IN_MEMORY // len(ranges)
+    duplicates = Duplicates(path.parent, in_memory=in_memory)
     with ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for _ in ranges]
-        in_memory = IN_MEMORY // len(ranges)
+        files = [stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for _ in ranges[1:]]
         tasks = [
-            partial(_measured, path, span, reading, Duplicates(file=file, in_memory=in_memory))
-            for span, file in zip(ranges, files, strict=True)
+            partial(_collected, path, span, reading, Duplicates(file=file, in_memory=in_memory))
+            for span, file in zip(ranges[1:], files, strict=True)
         ]
-        answers = stack.enter_context(closing(forks.answers(tasks)))
-        for span, file, part in zip(ranges, files, answers, strict=True):
-            if part is None:
-                raise _broken(path, span, lines + 1)
+        answers = stack.enter_context(forks.at_work(tasks))
+        whole = _measured(path, ranges[0], reading, duplicates)
+        if whole is None:
+            raise _broken(path, ranges[0], 1)
+        for span, file, (part, collected) in zip(ranges[1:], files, answers, strict=True):
+            if part is None or collected is None:
+                raise _broken(path, span, whole.lines + 1)
             if part.survey.full:
                 return None
-            survey.join(part.survey)
-            tally.join(part.tally, lines)
-            duplicates.join(part.collected, file)
-            lines += part.lines
+            whole.join(part)
+            duplicates.join(collected, file)
         repeated = duplicates.count()
-    return Measured(survey, tally, repeated, duplicates.exact)
+    return Measured(whole.survey, whole.tally, repeated, duplicates.exact)
 
 
 def _suggested(path: Path) -> Reading:
@@ -132,24 +138,32 @@ def _suggested(path: Path) -> Reading:
     return survey.reading()
 
 
+def _collected(
+    path: Path, span: Span, reading: Reading, duplicates: Duplicates
+) -> tuple[_Part | None, Collected | None]:
+    """In a process of its own."""
+    part = _measured(path, span, reading, duplicates)
+    return part, None if part is None else duplicates.collected()
+
+
 def _measured(path: Path, span: Span, reading: Reading, duplicates: Duplicates) -> _Part | None:
-    """In a process of its own; None where a line is broken: its number is not known here."""
+    """None where a line is broken: its number is not known here."""
     survey, tally = Survey(), Tally(*reading)
     with path.open("rb") as file:
         lines = LineBlocks(file, None, carriage_returns=False, span=span)
         try:
-            for block in line_records(lines):
+            for block in line_records(lines, shaped=True):
                 _see(block, survey, duplicates, tally)
         except BrokenSyntax:
             return None
-        return _Part(lines.line - 1, survey, tally, duplicates.collected())
+        return _Part(lines.line - 1, survey, tally)
 
 
 def _tallied(path: Path, span: Span, reading: Reading) -> tuple[int, Tally]:
     tally = Tally(*reading)
     with path.open("rb") as file:
         lines = LineBlocks(file, None, carriage_returns=False, span=span)
-        for block in line_records(lines):
+        for block in line_records(lines, shaped=True):
             tally.see(block, *grouped(block))
         return lines.line - 1, tally
 

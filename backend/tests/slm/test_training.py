@@ -170,8 +170,9 @@ def test_a_tuned_model_is_tuned_again(train: Callable[..., Trained], bases: dict
 # -- what the words mean
 
 
-def test_batch_size_is_the_effective_batch(train: Callable[..., Trained]) -> None:
+def test_batch_size_is_the_effective_batch(train: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch) -> None:
     """However it is cut for the machine, a step learns from `batch_size` rows and its loss is theirs."""
+    monkeypatch.setattr("slm.events.BEAT_INTERVAL", 0)
     whole, events = train(task_rows(44), name="whole", per_device_train_batch_size=8, **LEARNS | {"epochs": 1})
     _, cut = train(task_rows(44), name="cut", per_device_train_batch_size=3, **LEARNS | {"epochs": 1})
     prepared = last(events, "prepared")
@@ -280,7 +281,10 @@ def test_what_is_cut_or_left_out_is_counted_with_its_lines(train: Callable[..., 
 # -- the story it tells
 
 
-def test_phases_come_in_order_and_life_shows_within_each(train: Callable[..., Trained]) -> None:
+def test_phases_come_in_order_and_life_shows_within_each(
+    train: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slm.events.BEAT_INTERVAL", 0)
     directory, events = train()
     assert [event["phase"] for event in events if event["type"] == "phase"] == [
         "preparing", "loading", "training", "evaluating", "saving",

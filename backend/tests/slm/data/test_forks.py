@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,11 @@ def wait_for_ever() -> None:
     signal.pause()
 
 
+def asked(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    with forks.at_work(tasks) as answers:
+        return list(answers)
+
+
 def test_answers_come_in_the_order_of_the_tasks_whoever_is_first() -> None:
     reading, writing = os.pipe()
 
@@ -50,7 +56,8 @@ def test_answers_come_in_the_order_of_the_tasks_whoever_is_first() -> None:
         os.write(writing, b"!")
         return os.getpid(), b"x" * 300_000  # more than a pipe holds
 
-    first, second = forks.answers([slow, fast])
+    with forks.at_work([slow, fast]) as answers:
+        first, second = answers
     os.close(reading)
     os.close(writing)
     assert first[1] == b"!"
@@ -62,17 +69,17 @@ def test_answers_come_in_the_order_of_the_tasks_whoever_is_first() -> None:
 
 
 def test_equal_texts_hash_alike_in_every_process() -> None:
-    assert set(forks.answers([partial(hash, "the same")] * 3)) == {hash("the same")}
+    assert set(asked([partial(hash, "the same")] * 3)) == {hash("the same")}
 
 
 def test_an_error_of_the_system_is_told_by_its_number() -> None:
     with pytest.raises(FileNotFoundError):
-        list(forks.answers([partial(Path("/no/such/file").read_bytes)]))
+        asked([partial(Path("/no/such/file").read_bytes)])
 
 
 def test_a_crash_is_told_with_its_traceback_on_the_error_stream(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(forks.Lost):
-        list(forks.answers([partial(int, "seven")]))
+        asked([partial(int, "seven")])
     assert "invalid literal for int() with base 10: 'seven'" in capfd.readouterr().err
 
 
@@ -88,7 +95,7 @@ def test_whoever_stops_asking_ends_those_still_at_work() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fork", noted)
-        with contextlib.closing(forks.answers([os.getpid, wait_for_ever, wait_for_ever])) as answers:
+        with forks.at_work([os.getpid, wait_for_ever, wait_for_ever]) as answers:
             assert next(answers) == children[0]
     assert len(children) == 3
     for pid in children:
@@ -99,11 +106,12 @@ def test_whoever_stops_asking_ends_those_still_at_work() -> None:
 def test_no_process_outlives_its_parent() -> None:
     code = (
         "import os, signal\n"
-        "from slm.data.forks import answers\n"
+        "from slm.data.forks import at_work\n"
         "def task():\n"
         "    os.write(1, b'%d\\n' % os.getpid())\n"
         "    signal.pause()\n"
-        "list(answers([task, task]))\n"
+        "with at_work([task, task]) as answers:\n"
+        "    list(answers)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=BACKEND, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None

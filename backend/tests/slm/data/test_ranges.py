@@ -34,17 +34,17 @@ pytestmark = [
 def shared_out(workers: int) -> Iterator[list[int]]:
     """Files of any size are measured by so many processes; tells how many ranges there were each time."""
     counts: list[int] = []
-    large, width, answers = ranges.LARGE, forks.width, forks.answers
+    large, width, at_work = ranges.LARGE, forks.width, forks.at_work
 
     def counted(tasks: Any) -> Any:
-        counts.append(len(tasks))
-        return answers(tasks)
+        counts.append(len(tasks) + 1)
+        return at_work(tasks)
 
-    ranges.LARGE, forks.width, forks.answers = 1, lambda: workers, counted
+    ranges.LARGE, forks.width, forks.at_work = 1, lambda: workers, counted
     try:
         yield counts
     finally:
-        ranges.LARGE, forks.width, forks.answers = large, width, answers
+        ranges.LARGE, forks.width, forks.at_work = large, width, at_work
 
 
 def outcome(path: Path, **options: Any) -> Inspection | tuple[Any, ...]:
