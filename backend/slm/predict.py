@@ -19,7 +19,7 @@ from typing import Any, Protocol, TextIO
 import torch
 import transformers
 
-from slm import checkpoints
+from slm import checkpoints, limits
 from slm.data.examples import Fault, Messages, Text
 from slm.data.formats import BrokenSyntax, Record, iter_records
 from slm.data.questions import Question, columns_of, to_question
@@ -82,7 +82,7 @@ def predict(spec: PredictSpec, directory: Path, log: EventLog, stop: Stop) -> No
 
 
 def _start(spec: PredictSpec, log: EventLog) -> None:
-    threads = spec.threads or machines.usable_cores()
+    threads = spec.threads or limits.cores()
     torch.set_num_threads(threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

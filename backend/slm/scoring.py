@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import transformers
 
-from slm import checkpoints, overlap
+from slm import checkpoints, limits, overlap
 from slm.data.batches import in_seeded_order
 from slm.data.formats import BrokenSyntax
 from slm.data.render import Rendered
@@ -66,7 +66,7 @@ class _Evaluation:
             shutil.rmtree(working, ignore_errors=True)
 
     def _start(self) -> None:
-        threads = self.spec.threads or machines.usable_cores()
+        threads = self.spec.threads or limits.cores()
         torch.set_num_threads(threads)
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()

@@ -26,11 +26,11 @@ from typing import Any
 
 import torch
 
+from slm import limits
 from slm.errors import RunFailure
 from slm.files import open_shared, try_lock
 from slm.serve_client import ADDRESS, LOCK, SPEC, Wish, parse_wish
 from slm.spec import ModelRef
-from slm.train.machine import usable_cores
 from slm.voice import Refused, Voice
 from slm.warm_client import private_socket
 
@@ -63,7 +63,7 @@ class Server:
         self.directory = directory
         self.model = ModelRef.model_validate(document["model"])
         self.context = int(document["context"])
-        self.threads = int(document["threads"] or usable_cores())
+        self.threads = int(document["threads"] or limits.cores())
         self._wanted = self.threads
         self._questions: queue.SimpleQueue[Question] = queue.SimpleQueue()
         self._owners = 0

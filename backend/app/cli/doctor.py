@@ -69,7 +69,10 @@ def _machine() -> Iterator[Finding]:
     from app.services.hardware import machine
 
     here = machine()
-    cores = f"{here.physical_cores} physical cores" + ("" if here.cpu_bf16 else ", no bfloat16: trains in float32")
+    fewer = f", {here.usable_cores} of them for us" if here.usable_cores < here.physical_cores else ""
+    cores = f"{here.physical_cores} physical cores{fewer}" + (
+        "" if here.cpu_bf16 else ", no bfloat16: trains in float32"
+    )
     yield Finding("processor", "ok", f"{here.processor}, {cores}")
     gigabytes = here.memory_bytes / 1e9
     state = "ok" if gigabytes >= 4 else "note"

@@ -127,6 +127,7 @@ def system(request: Request, settings: AppSettings) -> Any:
             "processor": machine.processor,
             "physical_cores": machine.physical_cores,
             "logical_cores": machine.logical_cores,
+            "usable_cores": machine.usable_cores,
             "memory_bytes": machine.memory_bytes,
             "gpus": list(machine.gpus),
         },

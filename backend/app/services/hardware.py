@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from slm import limits
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -20,7 +22,10 @@ class Machine:
     processor: str
     physical_cores: int
     logical_cores: int
+    usable_cores: int
+    """Physical ones that the service's processes may use; fewer in a container."""
     memory_bytes: int
+    """What they may hold; less than the machine has, in a container."""
     gpus: tuple[str, ...]
     gpu_memory_bytes: int | None
     """Of the first GPU; null without one, or where the driver does not tell."""
@@ -40,23 +45,13 @@ def machine() -> Machine:
         processor=name,
         physical_cores=psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
         logical_cores=psutil.cpu_count() or 1,
-        memory_bytes=psutil.virtual_memory().total,
+        usable_cores=limits.cores(),
+        memory_bytes=limits.memory(),
         gpus=tuple(gpu for gpu, _ in gpus),
         gpu_memory_bytes=gpus[0][1] if gpus else None,
         cpu_bf16=bool({"avx512_bf16", "amx_bf16"} & flags),
         cpu_avx512="avx512f" in flags,
     )
-
-
-def free_memory() -> int:
-    """Bytes that a new process could take now: of the machine, and of its container's bound (cgroup v2)."""
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        bound, taken = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no such group, or no bound ("max")
-        return free
-    return min(free, max(0, bound - taken))
 
 
 def _cpu() -> tuple[str, frozenset[str]]:

@@ -100,7 +100,7 @@ def estimate(
         config,
         shape=shape_of(session, base, settings),
         data=data_of(train, evaluate),
-        cores=settings.threads or machine.physical_cores,
+        cores=settings.threads or machine.usable_cores,
         gpu=bool(machine.gpus),
         wide=machine.cpu_avx512,
     )

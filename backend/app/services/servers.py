@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from app.config import Settings
 from app.errors import Conflict, Unavailable
 from app.services import hardware
+from slm import limits
 from slm.files import readable
 from slm.serve_client import ServeSpec, ServingFailed, ServingProcess, sweep
 from slm.spec import ModelRef
@@ -43,7 +44,7 @@ class Servers:
         settings: Settings,
         *,
         clock: Callable[[], float] = time.monotonic,
-        free_memory: Callable[[], int] = hardware.free_memory,
+        free_memory: Callable[[], int] = limits.free_memory,
     ) -> None:
         self._settings = settings
         self._clock = clock

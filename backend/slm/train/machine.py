@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from slm.limits import cores
 from slm.spec import Hyperparameters
 
 _CPU_MICRO_BATCH = 4
@@ -45,9 +44,7 @@ def choose(config: Hyperparameters, *, threads: int | None, earlier: Mapping[str
     device = detect_device()
     micro = config.per_device_train_batch_size or default_micro_batch(device, config)
     micro = min(micro, config.batch_size)
-    chosen = Machine(
-        device, detect_precision(device), micro, math.ceil(config.batch_size / micro), threads or usable_cores()
-    )
+    chosen = Machine(device, detect_precision(device), micro, math.ceil(config.batch_size / micro), threads or cores())
     if earlier is not None and earlier.get("device") == device and earlier.get("precision") == chosen.precision:
         same = {key: int(earlier[key]) for key in ("micro_batch", "accumulation", "threads") if key in earlier}
         return Machine(**{**chosen.as_fields(), **same})
@@ -77,22 +74,6 @@ def default_micro_batch(device: str, config: Hyperparameters) -> int:
         return _CPU_MICRO_BATCH
     gigabytes = torch.cuda.get_device_properties(0).total_memory / 1e9
     return max(1, int(_GPU_TOKENS * gigabytes / 16) // config.max_length)
-
-
-def usable_cores() -> int:
-    """Physical cores that this process may use: by its affinity and by its container's quota."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    physical = psutil.cpu_count(logical=False) or allowed
-    return max(1, min(allowed, physical, _quota()))
-
-
-def _quota() -> int:
-    """Whole processors granted by the control group (cgroup v2), or a large number."""
-    try:
-        granted, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, int(granted) // int(period))
-    except (OSError, ValueError):
-        return 1 << 16
 
 
 def peak_memory(device: str) -> int:

@@ -18,6 +18,8 @@ from app.config import Settings
 from app.errors import SpecRejected
 from app.models import Dataset, Model
 from app.services import gate, hardware, references
+from slm import limits
+from slm.limits import Groups
 from slm.spec import Method
 
 Rows = list[dict[str, Any]]
@@ -134,6 +136,24 @@ def test_plan_and_creation_refuse_alike(platform: Platform) -> None:
         assert says in planned["detail"], name
         assert {**planned, "instance": ""} == {**created, "instance": ""}, name
     assert platform.client.get("/experiments").json() == []
+
+
+def test_a_container_has_what_its_group_may_hold(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine of many gigabytes, of which the service may take 300 MB and half a core."""
+    (tmp_path / "group").mkdir()
+    for name, content in (("memory.max", "300000000"), ("cpu.max", "50000 100000")):
+        (tmp_path / "group" / name).write_text(content)
+    (tmp_path / "self").write_text("0::/\n")
+    contained = Groups(tmp_path / "group", tmp_path / "self")
+    monkeypatch.setattr(limits, "Groups", lambda: contained)
+    monkeypatch.setattr(hardware, "machine", hardware.machine.__wrapped__)
+    monkeypatch.setattr(hardware, "_gpus", tuple)
+    refused = platform.create(platform.body(task_rows(30), training_config={"adapter": "full"}), 422)
+    assert "this machine has 0.3 GB" in refused["detail"]
+    shown = platform.client.get("/system").json()["hardware"]
+    assert (shown["memory_bytes"], shown["usable_cores"]) == (300_000_000, 1)
 
 
 def test_memory_far_beyond_the_machine_is_refused(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
