@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slm.baselines import Baseline
-from slm.metrics import Metric, interval, intervals
+from slm.metrics import Interval, Metric, interval, intervals
 
 
 def compare(base: Mapping[str, Metric], tuned: Mapping[str, Metric], *, seed: int) -> dict[str, Any]:
@@ -24,11 +24,14 @@ def against(other: Baseline, tuned: Mapping[str, Metric], *, seed: int) -> dict[
         "note": other.note,
         "metrics": values(other.metrics),
         "intervals": {name: interval(metric, seed=seed) for name, metric in other.metrics.items()},
-        "differences": {
-            name: intervals(metric, tuned[name], seed=seed)["difference"]
-            for name, metric in other.metrics.items()
-            if name in tuned
-        },
+        "differences": differences(other.metrics, tuned, seed=seed),
+    }
+
+
+def differences(other: Mapping[str, Metric], tuned: Mapping[str, Metric], *, seed: int) -> dict[str, Interval]:
+    """The 95 % interval of (tuned − other) of each metric that both have, paired by row."""
+    return {
+        name: intervals(metric, tuned[name], seed=seed)["difference"] for name, metric in other.items() if name in tuned
     }
 
 

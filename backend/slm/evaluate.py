@@ -19,13 +19,13 @@ import numpy as np
 from slm import baselines, overlap, samples
 from slm.answers import Scores, answer_tallies, score_answers
 from slm.baselines import Baseline
-from slm.comparison import against, compare, values
+from slm.comparison import against, compare, differences, values
 from slm.data.examples import Example
 from slm.data.render import Rendered
 from slm.generate import generate
 from slm.labels import by_label, confusion, label_metrics
 from slm.methods import METHODS
-from slm.metrics import METRIC_NOTES, Metric, Rows, intervals
+from slm.metrics import METRIC_NOTES, Metric, Rows
 from slm.overlap import Numbered
 from slm.passes import Passes, Progress, Report, choose
 from slm.spec import Method, Scoring
@@ -126,10 +126,9 @@ class _Scorecard:
         card |= self._provenance()
         card |= _label_tables(self._passes.scored, models)
         card["metric_notes"] = {name: METRIC_NOTES[name] for name in card["metrics"] if name in METRIC_NOTES}
-        card["baselines"] = {
-            name: against(other, tuned.metrics, seed=self._seed) for name, other in self._baselines(models).items()
-        }
-        card["overlap"] = self._overlap(tuned, base)
+        baselines_ = self._baselines(models)
+        card["baselines"] = {name: against(other, tuned.metrics, seed=self._seed) for name, other in baselines_.items()}
+        card["overlap"] = self._overlap(tuned, base, baselines_)
         card["verdict"] = verdict(card, self._subject.method)
         self._write_samples(samples_path, models)
         return card
@@ -216,7 +215,9 @@ class _Scorecard:
         found = baselines.unigram(evidence.learned(), scored, vocabulary=vocabulary, marks=marks)
         return {} if found is None else {"unigram": found}
 
-    def _overlap(self, tuned: _Examined, base: _Examined | None) -> dict[str, Any] | None:
+    def _overlap(
+        self, tuned: _Examined, base: _Examined | None, others: Mapping[str, Baseline]
+    ) -> dict[str, Any] | None:
         """Rows that were learned from, and the metrics again without them; None where that is not known."""
         if self._evidence.learned_examples is None:
             return None
@@ -232,10 +233,11 @@ class _Scorecard:
         return document | {
             "metrics_without": values(tuned_left),
             "base_metrics_without": values(base_left),
-            "differences_without": {
-                name: intervals(base_left[name], metric, seed=self._seed)["difference"]
-                for name, metric in tuned_left.items()
-                if name in base_left
+            "differences_without": differences(base_left, tuned_left, seed=self._seed),
+            "baselines_without": {
+                name: {"metrics": values(left), "differences": differences(left, tuned_left, seed=self._seed)}
+                for name, other in others.items()
+                if (left := _baseline_of_rows(other, tuned, scored, answered))
             },
             "rows_without": len(scored),
             "rows_generated_without": len(answered),
@@ -309,6 +311,12 @@ def _label_tables(rows: Sequence[Rendered], models: Mapping[str, _Examined]) -> 
 def _without(rows: Sequence[Rendered], lines: frozenset[int]) -> Rows:
     """Places of the rows that are not among these lines."""
     return np.asarray([at for at, row in enumerate(rows) if row.line not in lines], dtype=np.int64)
+
+
+def _baseline_of_rows(other: Baseline, tuned: _Examined, scored: Rows, answered: Rows) -> dict[str, Metric]:
+    """A baseline's metrics again over some of the rows that the tuned model was measured on."""
+    places = {name: answered if name in tuned.answers else scored for name in other.metrics}
+    return {name: metric.of_rows(places[name]) for name, metric in other.metrics.items() if len(places[name])}
 
 
 def _of_rows(model: _Examined, scored: Rows, answered: Rows) -> dict[str, Metric]:

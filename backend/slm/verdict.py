@@ -70,7 +70,7 @@ def judge(metric: str, difference: Interval) -> str:
 def verdict(card: Mapping[str, Any], method: Method) -> str:
     """The sentence on a card with `metrics`, `base_metrics`, `intervals`, `baselines`, `overlap` and its row counts.
 
-    Where some of the rows were learned from, it judges the model by the others.
+    Where some of the rows were learned from, it judges by the others, beside base and baselines alike.
     """
     metric = headline(card, method)
     if metric is None:
@@ -81,7 +81,7 @@ def verdict(card: Mapping[str, Any], method: Method) -> str:
     elif is_memory(card):
         clauses = [f"{MEMORY}: {_learned(card)}", found.change]
     else:
-        clauses = [_compared(card, found), *_beside(card, found), *_shared(card, found)]
+        clauses = [_compared(card, found), *_beside(found), *_shared(card, found)]
     return "; ".join(clauses) + "."
 
 
@@ -93,6 +93,8 @@ class _View:
     base: float | None
     tuned: float | None
     difference: Interval | None
+    baselines: Mapping[str, Any]
+    """What anyone should beat, on these very rows: name → metrics, differences."""
     rows: int
     whole: bool
     """Whether these are all rows that were scored."""
@@ -106,6 +108,7 @@ class _View:
                 (overlap.get("base_metrics_without") or {}).get(metric),
                 (overlap.get("metrics_without") or {}).get(metric),
                 (overlap.get("differences_without") or {}).get(metric),
+                overlap.get("baselines_without") or {},
                 int(overlap.get("rows_generated_without" if generated else "rows_without") or 0),
                 whole=False,
             )
@@ -114,6 +117,7 @@ class _View:
             card["base_metrics"].get(metric),
             card["metrics"][metric],
             (card["intervals"].get(metric) or {}).get("difference"),
+            card.get("baselines") or {},
             int(card["rows_generated" if generated else "rows_scored"]),
             whole=True,
         )
@@ -148,12 +152,12 @@ def _compared(card: Mapping[str, Any], found: _View) -> str:
     return f"The tuned model is {judged} than its base: {found.change}{where} ({by})"
 
 
-def _beside(card: Mapping[str, Any], found: _View) -> list[str]:
+def _beside(found: _View) -> list[str]:
     """A clause on each simple baseline that the tuned model does not clearly beat; one on all where it beats them."""
     if found.rows < FEWEST_ROWS:
         return []
     beaten, clauses = [], []
-    for name, baseline in (card.get("baselines") or {}).items():
+    for name, baseline in found.baselines.items():
         difference = baseline["differences"].get(found.metric)
         if difference is None:
             continue

@@ -57,6 +57,9 @@ class Overlap(Wire):
     base_metrics_without: dict[str, float] | None = None
     differences_without: dict[str, list[float]] | None = None
     """95 % intervals of (tuned − base) without the overlapping rows."""
+    baselines_without: dict[str, Any] | None = None
+    """The baselines' metrics without the overlapping rows, and the 95 % intervals of (tuned − it): name → metrics,
+    differences."""
     rows_generated_without: int | None = None
 
 

@@ -89,6 +89,7 @@ def test_rows_that_were_learned_are_found_and_the_rest_is_scored_again(taught: P
     assert overlap["rows_without"] == overlap["rows_generated_without"] == 20
     assert set(overlap["metrics_without"]) == set(card["metrics"])
     assert overlap["metrics_without"]["loss"] != card["metrics"]["loss"]
+    assert set(overlap["baselines_without"]["few_shot"]["differences"]) == set(card["baselines"]["few_shot"]["metrics"])
     assert "5 of 25 rows are training rows" in card["verdict"]
     assert "on 20 rows that were not learned from" in card["verdict"]
 

@@ -77,12 +77,12 @@ def test_it_is_compared_with_what_anyone_should_beat(trained: tuple[Path, Path, 
     assert ("better" in card["verdict"]) == (low > 0)
 
 
-def test_scored_later_it_is_the_same(trained: tuple[Path, Path, Any], tmp_path: Path) -> None:
-    directory, base, card = trained
+def scored_later(directory: Path, base: Path, rows: list[dict[str, str]], tmp_path: Path) -> Any:
+    """The scorecard of the trained model on other rows."""
     spec = EvaluateSpec(
         run_id="run", attempt=1, model=result(directory, base, Method.CLASSIFY), method=Method.CLASSIFY,
         base=ModelRef(model_id="base", name="Base", path=str(base)),
-        dataset=reference(tmp_path / "rows.jsonl", HELD_OUT), train=reference(tmp_path / "train.jsonl", ROWS),
+        dataset=reference(tmp_path / "rows.jsonl", rows), train=reference(tmp_path / "train.jsonl", ROWS),
         scoring=Scoring(max_length=64), threads=1,
     )  # fmt: skip
     again = tmp_path / "run"
@@ -90,7 +90,33 @@ def test_scored_later_it_is_the_same(trained: tuple[Path, Path, Any], tmp_path: 
     (again / "run.json").write_text(spec.model_dump_json())
     assert run.main(again) == run.FINISHED, (again / "events.jsonl").read_text()
     (ended,) = events_of(again, "finished")
+    return ended["evaluation"]
+
+
+def test_scored_later_it_is_the_same(trained: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    directory, base, card = trained
+    found = scored_later(directory, base, HELD_OUT, tmp_path)
     for key in ("metrics", "base_metrics"):
-        assert ended["evaluation"][key] == pytest.approx(card[key], abs=1e-4), key
+        assert found[key] == pytest.approx(card[key], abs=1e-4), key
     for key in ("per_class", "confusion", "overlap", "verdict"):
-        assert ended["evaluation"][key] == card[key], key
+        assert found[key] == card[key], key
+
+
+def test_baselines_are_compared_on_the_rows_that_were_not_learned(
+    trained: tuple[Path, Path, Any], tmp_path: Path
+) -> None:
+    """With forty training rows among them, the verdict and its baselines are those of the sixty others alone."""
+    directory, base, card = trained
+    found = scored_later(directory, base, [*HELD_OUT, *ROWS[:40]], tmp_path)
+    assert (found["overlap"]["exact"], found["overlap"]["rows_without"]) == (40, 60)
+    for name, baseline in card["baselines"].items():
+        left = found["overlap"]["baselines_without"][name]
+        assert left["metrics"] == baseline["metrics"]
+        assert left["differences"]["accuracy"] == baseline["differences"]["accuracy"]
+        # Rows stand in another order, so that the bootstrap draws others.
+        assert left["differences"]["f1"] == pytest.approx(baseline["differences"]["f1"], abs=0.05)
+    majority = (made["baselines"]["majority"]["metrics"]["accuracy"] for made in (card, found))
+    assert len(set(majority)) == 2, "all rows tell something else"
+    alone, beside = (made["verdict"].rstrip(".").split("; ") for made in (card, found))
+    assert [clause for clause in beside if "baseline" in clause or "beats" in clause] == alone[1:]
+    assert beside[-1] == "40 of 100 rows are training rows"

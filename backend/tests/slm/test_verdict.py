@@ -156,6 +156,23 @@ def test_where_some_rows_were_learned_the_others_decide() -> None:
     assert few.startswith("Too few rows to judge: accuracy 0.500 → 0.600 on 9 rows that were not learned")
 
 
+def test_baselines_are_judged_by_the_rows_that_the_verdict_speaks_of() -> None:
+    """On all rows the tuned model beats the baseline; on those that it did not learn, the baseline beats it."""
+    overlap = overlapping(60, exact=20)
+    overlap["baselines_without"] = {
+        "majority": {"metrics": {"accuracy": 0.8}, "differences": {"accuracy": [-0.4, -0.1]}}
+    }
+    said = verdict(card(baselines={"majority": (0.2, 0.4)}, overlap=overlap), Method.CLASSIFY)
+    assert "on 40 rows that were not learned from" in said
+    assert "a simple baseline beats it: always giving the commonest label reaches 0.800" in said
+    assert "it beats" not in said
+    # Where the rows were not taken out, all of them count; where nothing is known of the others, nothing is said.
+    overlap = overlapping(60, near=20) | {"baselines_without": overlap["baselines_without"]}
+    said = verdict(card(baselines={"majority": (0.2, 0.4)}, overlap=overlap), Method.CLASSIFY)
+    assert "it beats always giving the commonest label (0.650)" in said
+    assert "majority" not in verdict(card(overlap=overlapping(60, exact=20)), Method.CLASSIFY)
+
+
 def test_rows_that_share_a_phrase_are_told_with_the_score_without_them() -> None:
     said = verdict(card(overlap=overlapping(60, near=5)), Method.CLASSIFY)
     assert "5 of 60 rows share a phrase with training rows, without which accuracy is 0.600" in said
