@@ -28,16 +28,21 @@ from stage import Stage, until  # noqa: E402
 
 IMAGES = HERE.parent / "docs" / "images"
 SECONDS = 1800.0
+QUESTION = "My printer shows error 42 since Monday and I need it today."
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: its name, the address (with ids to be filled in), what must be visible, where to scroll to."""
+    """One picture: its name, the address (with ids to be filled in), what must be visible, where to scroll to.
+
+    `ask` is said to the model first.
+    """
 
     name: str
     path: str
     wait: str = "h1"
     top: str = ""
+    ask: str = ""
 
 
 SHOTS = (
@@ -48,8 +53,13 @@ SHOTS = (
     Shot("train", "/train?dataset={training}"),
     Shot("runs", "/runs"),
     Shot("run", "/run?id={run}"),
+    Shot("compare", "/compare?ids={run},{shorter}"),
     Shot("evaluations", "/evaluations?id={evaluation}"),
     Shot("models", "/models?id={model}"),
+    Shot("chat", "/models?id={model}&part=chat", ask=QUESTION),
+    Shot("lineage", "/models?id={model}&part=lineage"),
+    Shot("card", "/models?id={model}&part=card"),
+    Shot("exports", "/models?id={model}&part=exports"),
     Shot("system", "/system"),
 )
 
@@ -103,7 +113,19 @@ def trained(stage: Stage, browser: Browser, *, running: bool) -> dict[str, str]:
     print(f"{ended.name}: {ended.status}")
     evaluation = stage.client.evaluations.list(experiment_id=run.id)[0]
     print(stage.client.evaluations.get(evaluation.id).verdict)
+    config = dict(ended.training_config or {}) | {"learning_rate": 1e-4, "max_steps": 10}
+    shorter = stage.client.experiments.create(
+        "Ten steps only",
+        base_model_id=ended.base_model_id,
+        training_dataset_id=ended.training_dataset_id,
+        eval_dataset_id=ended.eval_dataset_id,
+        training_config=config,
+    )
+    stage.service.ended(shorter.id, seconds=SECONDS)
+    for form in ("adapter", "safetensors", "gguf-q8_0"):
+        stage.client.runs.wait(stage.client.models.export(ended.resulting_model_id or "", form).id)
     return {
+        "shorter": shorter.id,
         "training": ended.training_dataset_id,
         "run": run.id,
         "evaluation": evaluation.id,
@@ -124,6 +146,10 @@ def both(browser: Browser, stage: Stage, shot: Shot, ids: dict[str, str]) -> Non
         page.goto(shot.path.format(**ids))
         settled(page)
         page.wait_for_selector(shot.wait, timeout=120_000)
+        if shot.ask:
+            page.get_by_placeholder("Ask the model").fill(shot.ask)
+            page.keyboard.press("Enter")
+            page.get_by_text("tokens/s").nth(1).wait_for(timeout=120_000)
         _ready(page, shot)
         path = IMAGES / f"workbench-{shot.name}-{scheme}.png"
         path.write_bytes(small(page.screenshot()))

@@ -21,7 +21,7 @@ _TITLES = {
     "export": "export",
 }
 _PAGES = {"dataset": "datasets", "model": "models", "experiment": "run", "evaluation": "evaluations"}
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 190, 54, 70, 18, 6
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _EDGE = 214, 54, 54, 18, 6
 
 
 def picture(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]], *, dark: bool = False) -> str:
@@ -44,7 +44,7 @@ def picture(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any
 
 _STYLE = (
     ".node{stroke:#5b7cf0;stroke-width:1.2}.gone{fill:none;stroke:#888;stroke-dasharray:5 4}"
-    ".edge{fill:none;stroke:#888;stroke-width:1.5}.kind{opacity:.75;font-size:12px}.name{font-size:14px;font-weight:600}"
+    ".edge{fill:none;stroke:#888;stroke-width:1.5}.kind{opacity:.75;font-size:12px}.name{font-size:13px;font-weight:600}"
 )
 
 
@@ -110,5 +110,6 @@ def _box(node: Mapping[str, Any], x: int, y: int) -> str:
     )
 
 
-def _short(name: str, most: int = 24) -> str:
+def _short(name: str, most: int = 22) -> str:
+    """As much as fits into a box in the widest of the fonts that a browser may choose."""
     return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -141,7 +141,8 @@ def test_an_export_is_started_followed_and_offered_with_its_self_test(tuned: Rec
 
 def test_the_self_test_is_a_sentence() -> None:
     assert self_test(TEST) == (
-        "Loaded again by transformers; same first choice on 100.0 % of 812 tokens; largest difference 0; same text."
+        "Loaded again by transformers; same first choice on 100.0 % of 812 tokens; "
+        "scores of tokens differ by 0 at most; the same answers."
     )
 
 

@@ -307,9 +307,9 @@ def self_test(test: Mapping[str, Any]) -> str:
         share, tokens = words.percent(test["same_top_token"], 1), words.count(test.get("checked"), "token")
         parts.append(f"same first choice on {share} of {tokens}")
     if test.get("max_logit_difference") is not None:
-        parts.append(f"largest difference {words.number(test['max_logit_difference'])}")
+        parts.append(f"scores of tokens differ by {words.number(test['max_logit_difference'])} at most")
     if test.get("same_text") is not None:
-        parts.append("same text" if test["same_text"] is True else f"same text {test['same_text']}")
+        parts.append("the same answers" if test["same_text"] else "answers part where two tokens are nearly as likely")
     return "; ".join(parts) + "."
 
 
