@@ -50,7 +50,7 @@ SHOTS = (
     Shot("datasets", "/datasets"),
     Shot("dataset", "/datasets?id={training}"),
     Shot("tokens", "/datasets?id={training}", wait=".tokenized mark", top="#tokens"),
-    Shot("train", "/train?dataset={training}"),
+    Shot("train", "/train?data={training}"),
     Shot("runs", "/runs"),
     Shot("run", "/run?id={run}"),
     Shot("compare", "/compare?ids={run},{shorter}"),

@@ -30,6 +30,8 @@ ENTRIES: dict[str, Entry] = {
     "models": Entry("Models", ":material/deployed_code:"),
     "system": Entry("System", ":material/memory:"),
 }
+_LOOKED_AT = ("id", "ids", "run")
+"""What of an address says which thing a page shows."""
 _made: dict[str, Any] = {}
 
 
@@ -119,6 +121,7 @@ def pick(
 
 def dress() -> None:
     """The style sheet, the icon, the frame around every page. Called once in each run of the script."""
+    _tell_address()
     st.set_page_config(
         page_title="SLM Workbench", page_icon=str(HERE / "assets" / "icon.png"), layout="wide", menu_items={}
     )
@@ -126,6 +129,17 @@ def dress() -> None:
     colours = {"--wb-primary": "primaryColor", "--wb-on-primary": "backgroundColor"}
     st.html(f"<style>:root {{ {'; '.join(f'{name}: {_option(key)}' for name, key in colours.items())} }}</style>")
     st.logo(HERE / "assets" / "icon.png", size="large")
+
+
+def _tell_address() -> None:
+    """Have the address bar follow a link from a page to itself, which Streamlit draws without writing the address.
+
+    Only where what is looked at has changed: a browser that is typing is ahead of what the server knows.
+    """
+    looked_at = [st.query_params.get(name) for name in _LOOKED_AT]
+    if st.session_state.get("_looked_at", looked_at) != looked_at:
+        st.query_params.update({})
+    st.session_state["_looked_at"] = looked_at
 
 
 def _option(name: str) -> str:

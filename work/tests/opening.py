@@ -17,3 +17,8 @@ def text_of(page: AppTest) -> str:
     parts += [element.proto.body for element in page.get("html")]
     parts += [element.proto.label for element in page.get("page_link")]
     return "\n".join(parts)
+
+
+def links(page: AppTest) -> dict[str, str]:
+    """Label → query of every link to a page."""
+    return {one.proto.label: one.proto.query_string for one in page.get("page_link")}

@@ -10,7 +10,7 @@ from slm_client import Dataset, Row
 
 import recorded
 from components import examples, mapping
-from opening import Open, text_of
+from opening import Open, links, text_of
 from recorded import Recorded
 from views.datasets import matching
 
@@ -56,6 +56,7 @@ def test_a_dataset_shows_kind_rows_faults_and_examples_at_once(tickets: Recorded
     assert "Line 2, as in the file" in text
     assert '<p class="fault">&#x27;completion&#x27; is empty.</p>' in text
     assert "Train on it" in text
+    assert links(shown)["Train on it"] == "data=d1"
 
 
 def test_rows_come_page_by_page(tickets: Recorded, open_page: Open) -> None:

@@ -30,6 +30,25 @@ def test_the_list_names_runs_and_says_what_was_simulated(api: Recorded, open_pag
     assert [[*cell] for cell in frame["numbers"]] == [["SIMULATED"], ["measured"]]
 
 
+def test_what_was_scored_by_itself_is_found_by_its_model(api: Recorded, open_page: Open) -> None:
+    api.add("models", recorded.model(), recorded.model("m2", "Tickets", model_type="fine_tuned", version="1.0"))
+    api.add("datasets", recorded.dataset("d7", "Other mail"))
+    api.add("evaluations", recorded.evaluation("v1"), recorded.evaluation("v2", experiment_id="", dataset_id="d7"))
+    page = open_page("evaluations", of="m2")
+    frame = page.dataframe[0].value
+    assert [*frame["data"]] == ["Other mail", "rows held out of its training data"]
+    assert [*frame["rows"]] == [64, 64]
+    assert "SmolLM2 135M Instruct 1.0 was not evaluated yet." in text_of(open_page("evaluations", of="m1")).replace(
+        "\\", ""
+    )
+
+
+def test_what_was_made_here_is_offered_first_to_be_scored(api: Recorded, open_page: Open) -> None:
+    api.add("models", recorded.model("m2", "Tickets", model_type="fine_tuned"), recorded.model())
+    api.add("datasets", recorded.dataset())
+    assert open_page("evaluations").selectbox(key="score_model").options[0].startswith("Tickets")
+
+
 def test_a_scorecard_shows_verdict_metrics_and_rows(api: Recorded, open_page: Open) -> None:
     scored(api)
     page = open_page("evaluations", id="v1")

@@ -10,7 +10,7 @@ import pytest
 
 import recorded
 from components.chat import Conversation, Exchange
-from opening import Open, text_of
+from opening import Open, links, text_of
 from recorded import Recorded
 from views.models import self_test
 
@@ -156,6 +156,7 @@ def test_card_and_lineage_are_shown(tuned: Recorded, open_page: Open) -> None:
     page = open_page("models", id="m2", part="card")
     assert "An honest card." in text_of(page)
     assert page.code[0].value == "license: apache-2.0"
+    assert links(page)["Train on"] == "base=m2"
     page = open_page("models", id="m2", part="lineage")
     assert not page.exception
     assert [link.proto.label for link in page.get("page_link")]
@@ -216,3 +217,8 @@ def test_a_classifier_is_not_offered_for_a_talk(api: Recorded, open_page: Open) 
     page = open_page("models", id="m4", part="chat")
     assert not page.exception
     assert not page.chat_input
+
+
+def test_several_evaluations_are_one_link_to_all_of_them(tuned: Recorded, open_page: Open) -> None:
+    tuned.rows["models"]["m2"]["linked_evaluations"] = ["v1", "v2"]
+    assert links(open_page("models", id="m2"))["2 evaluations"] == "of=m2"

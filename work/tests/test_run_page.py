@@ -9,14 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import recorded
-from opening import Open, text_of
+from opening import Open, links, text_of
 from recorded import Recorded, Refusal
 from recorded_runs import EVENTS, equip, event, furnish
-
-
-def links(page: AppTest) -> dict[str, str]:
-    """Label → query of every link to another page."""
-    return {one.proto.label: one.proto.query_string for one in page.get("page_link")}
 
 
 def labels(page: AppTest) -> set[str]:

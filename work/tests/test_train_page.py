@@ -10,10 +10,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import recorded
-from opening import Open, text_of
+from opening import Open, links, text_of
 from recorded import Recorded, Refusal
 from recorded_settings import describe, plan
-from test_run_page import links
 
 PLAN, CREATE = "/experiments/plan", "/experiments"
 

@@ -65,7 +65,7 @@ def _duplicates(dataset: DatasetDetail) -> str | None:
 def _actions(client: Client, dataset: DatasetDetail) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="dataset_actions"):
         if dataset.dataset_type == "training" and dataset.kind is not None:
-            pages.link("train", "Train on it", icon=":material/model_training:", dataset=dataset.id)
+            pages.link("train", "Train on it", icon=":material/model_training:", data=dataset.id)
         st.link_button(
             "Download", f"/api/datasets/{dataset.id}/download", icon=":material/download:", key="download",
             help=f"The file as it was uploaded: {words.size(dataset.size_bytes)}",

@@ -122,7 +122,8 @@ def delete(client: Client, dataset: DatasetDetail) -> None:
             return
         st.markdown(
             f"**{words.plain(dataset.name)}** with {words.count(dataset.row_count, 'row')} "
-            f"({words.size(dataset.size_bytes)}) goes for good, with its file. Nothing refers to it."
+            f"({words.size(dataset.size_bytes)}) goes for good, with its file. No run learned from it, "
+            "and no evaluation was scored on it."
         )
         if st.button("Delete for good", type="primary", key="delete_now", icon=":material/delete_forever:"):
             client.datasets.delete(dataset.id)

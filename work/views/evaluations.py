@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
-from slm_client import Client, EvaluationDetail, NotFound, Sample, SlmError
+from slm_client import Client, Evaluation, EvaluationDetail, Model, NotFound, Sample, SlmError
 
 import service
-from components import badges, charts, pages, scorecard, states, tables, words, working
+from components import badges, charts, pages, scorecard, states, tables, titles, words, working
 
 SHOWN_SAMPLES = 10
 MOST_SAMPLES = 1000
+MOST_OF_MODEL = 25
+"""Each of these is asked for by itself."""
 
 
 def show() -> None:
@@ -32,24 +34,40 @@ def _overview(client: Client) -> None:
     pages.header(
         "Evaluations", lead="What models achieve on rows they did not learn from, beside what anyone should beat."
     )
-    _new(client)
-    evaluations = client.evaluations.list(limit=MOST_SAMPLES)
+    models = _models(client)
+    _new(client, models)
+    called = {model.id: _title(model) for model in models}
+    of = pages.pick(
+        "Of one model", called, name="of", optional=True,
+        hint="Then those that were asked for by themselves are listed too.",
+    )  # fmt: skip
+    evaluations = client.evaluations.list(model_id=of, limit=MOST_OF_MODEL if of else MOST_SAMPLES)
     if not evaluations:
-        states.empty("Nothing was evaluated yet. A finished training brings its evaluation.")
+        states.empty(
+            f"{words.plain(called[of])} was not evaluated yet."
+            if of in called
+            else "Nothing was evaluated yet. A finished training brings its evaluation."
+        )
         return
-    names = {experiment.id: experiment.name for experiment in client.experiments.list()}
+    what = _scored_on(client, evaluations) if of else _of_runs(client, evaluations)
     rows = [
         {
-            "run": names.get(evaluation.experiment_id, "deleted"),
+            **named,
             "numbers": [badges.SIMULATED] if evaluation.simulated else ["measured"],
             "finished": evaluation.created_at,
         }
-        for evaluation in evaluations
+        for named, evaluation in zip(what, evaluations, strict=True)
     ]
     numbers = st.column_config.MultiselectColumn(
         "Numbers", options=["measured", badges.SIMULATED], color=["green", "orange"]
     )
-    columns = {"run": "Run", "numbers": numbers, "finished": tables.moment_column("Finished")}
+    columns = {
+        "run": "Run",
+        "data": "Scored on",
+        "rows": st.column_config.NumberColumn("Rows", format="localized"),
+        "numbers": numbers,
+        "finished": tables.moment_column("Finished"),
+    }
     st.caption("Choose a row to see its scorecard.")
     chosen = tables.show(
         rows, key="evaluations", columns=columns, choose="single-row", file_name="evaluations", most_rows=12
@@ -59,30 +77,58 @@ def _overview(client: Client) -> None:
         st.rerun()
 
 
-def _new(client: Client) -> None:
+def _models(client: Client) -> list[Model]:
+    """What may be scored, what was made here first: a base is scored beside it anyway."""
+    return sorted(
+        (model for model in client.models.list() if not model.simulated), key=lambda model: model.model_type == "base"
+    )
+
+
+def _title(model: Model) -> str:
+    return f"{model.name} {model.version}".strip()
+
+
+def _of_runs(client: Client, evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    names = {experiment.id: experiment.name for experiment in client.experiments.list()}
+    return [{"run": names.get(evaluation.experiment_id, titles.GONE)} for evaluation in evaluations]
+
+
+def _scored_on(client: Client, evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Of one model's evaluations: on which data, and how many of their rows."""
+    names = {dataset.id: dataset.name for dataset in client.datasets.list()}
+    found = [client.evaluations.get(evaluation.id) for evaluation in evaluations]
+    return [
+        {
+            "data": names.get(one.dataset_id, titles.GONE) if one.dataset_id else "rows held out of its training data",
+            "rows": one.rows_scored,
+        }
+        for one in found
+    ]
+
+
+def _new(client: Client, models: Sequence[Model]) -> None:
     """Score any model on any data set."""
     with st.expander("Score a model on a data set", icon=":material/add_chart:", expanded=bool(pages.param("model"))):
-        models = [model for model in client.models.list() if not model.simulated]
         datasets = client.datasets.list(limit=MOST_SAMPLES)
         if not datasets:
             st.write("There is no data set yet.")
             pages.link("datasets", "Upload one", icon=":material/upload:")
             return
         model_ids, dataset_ids = [model.id for model in models], [dataset.id for dataset in datasets]
-        titles = {model.id: f"{model.name} {model.version}".strip() for model in models}
-        titles |= {dataset.id: f"{dataset.name} · {words.count(dataset.row_count, 'row')}" for dataset in datasets}
+        labels = {model.id: _title(model) for model in models}
+        labels |= {dataset.id: f"{dataset.name} · {words.count(dataset.row_count, 'row')}" for dataset in datasets}
         left, right = st.columns(2)
         model_id = left.selectbox(
             "Model",
             model_ids,
-            format_func=titles.__getitem__,
+            format_func=labels.__getitem__,
             key="score_model",
             index=_place(model_ids, pages.param("model")),
         )
         dataset_id = right.selectbox(
             "Data set",
             dataset_ids,
-            format_func=titles.__getitem__,
+            format_func=labels.__getitem__,
             key="score_dataset",
             index=_place(dataset_ids, pages.param("dataset")),
         )

@@ -146,10 +146,14 @@ def _facts(client: Client, model: ModelDetail) -> None:
         st.markdown(words.moment(model.created_at), unsafe_allow_html=True, width="content")
         if model.experiment_id:
             pages.link("run", "Run", icon=":material/timeline:", id=model.experiment_id)
-        for evaluation_id in list(model.linked_evaluations or ())[:1]:
-            pages.link("evaluations", "Evaluation", icon=":material/scoreboard:", id=evaluation_id)
+        evaluations = [*(model.linked_evaluations or ())]
+        if len(evaluations) == 1:
+            pages.link("evaluations", "Evaluation", icon=":material/scoreboard:", id=evaluations[0])
+        elif evaluations:
+            several = words.count(len(evaluations), "evaluation")
+            pages.link("evaluations", several, icon=":material/scoreboard:", of=model.id)
         if not model.simulated and model.weights != "absent":
-            pages.link("train", "Train on", icon=":material/model_training:", model=model.id)
+            pages.link("train", "Train on", icon=":material/model_training:", base=model.id)
 
 
 def _about(client: Client, model: ModelDetail) -> None:

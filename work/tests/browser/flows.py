@@ -26,7 +26,12 @@ def key(page: Page, name: str) -> Locator:
 def choose(page: Page, name: str, option: str) -> None:
     """Choose in a select box by keyboard, as someone without a mouse does."""
     box = key(page, name).get_by_role("combobox")
+    wanted = page.get_by_role("option", name=option, exact=True)
     box.focus()
-    box.press("ArrowDown")
-    page.get_by_role("option", name=option, exact=True).click()
+    for _ in range(20):  # in a fold that is still opening, a box hears no key
+        box.press("ArrowDown")
+        page.wait_for_timeout(250)
+        if page.get_by_role("option").count():
+            break
+    wanted.click()
     settled(page)

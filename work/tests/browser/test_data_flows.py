@@ -48,6 +48,10 @@ def test_a_file_is_uploaded_and_seen_through_token_by_token(
     page.reload()
     settled(page)
     expect(page.get_by_role("heading", level=1, name="colour animals")).to_be_visible()
+    page.get_by_role("link", name="Train on it").click()
+    expect(page.get_by_role("heading", level=1, name="Train", exact=True)).to_be_visible()
+    settled(page)
+    expect(key(page, "pick_data").get_by_role("combobox")).to_have_value("colour animals · 31 rows")
 
 
 def test_a_broken_file_is_refused_with_its_first_broken_line(

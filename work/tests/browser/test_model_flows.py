@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from flows import Visit, key, settled
+from flows import Visit, choose, key, settled
 from stage import Stage, real
 
 pytestmark = pytest.mark.browser
@@ -58,9 +59,10 @@ def test_an_export_is_made_proved_and_downloaded_through_the_workbench(
     file = export.wire["files"][0]
     link = page.get_by_role("link", name=file["name"])
     expect(link).to_have_attribute("href", f"/api/artifacts/{file['artifact_id']}/download")
-    answer = page.request.get(f"/api/artifacts/{file['artifact_id']}/download")
-    assert answer.status == 200
-    assert len(answer.body()) == file["size_bytes"]
+    with page.expect_download() as download:
+        link.click()
+    assert download.value.suggested_filename == file["name"]
+    assert hashlib.sha256(download.value.path().read_bytes()).hexdigest() == file["sha256"]
 
 
 def test_a_whole_data_set_is_answered_into_a_file(page: Page, stage: Stage, trained: Any, visit: Visit) -> None:
@@ -72,7 +74,9 @@ def test_a_whole_data_set_is_answered_into_a_file(page: Page, stage: Stage, trai
     key(page, "predict_start").get_by_role("button").click()
     link = page.get_by_role("link", name="Download the answers")
     expect(link).to_be_visible(timeout=LONG)
-    lines = page.request.get(str(link.get_attribute("href"))).text().splitlines()
+    with page.expect_download() as download:
+        link.click()
+    lines = download.value.path().read_text(encoding="utf-8").splitlines()
     assert [set(json.loads(line)) >= {"prompt", "prediction"} for line in lines] == [True] * 3
     stage.client.datasets.delete(dataset)
 
@@ -97,9 +101,16 @@ def test_any_model_is_scored_on_any_data_and_the_card_follows(
     page: Page, stage: Stage, trained: Any, visit: Visit
 ) -> None:
     dataset = stage.service.upload(real.rows(24), name="Another judge")
-    visit(f"/evaluations?model={trained.resulting_model_id}&dataset={dataset}")
+    visit("/evaluations")
+    page.get_by_text("Score a model on a data set").click()
+    model = stage.client.models.get(trained.resulting_model_id)
+    choose(page, "score_model", f"{model.name} {model.version}")
+    choose(page, "score_dataset", "Another judge · 24 rows")
     key(page, "score_start").get_by_role("button").click()
     page.get_by_role("link", name="See it").click(timeout=LONG)
     settled(page)
     expect(key(page, "verdict")).to_be_visible()
     expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
+    page.get_by_role("link", name="Data", exact=True).click()
+    expect(page.get_by_role("heading", level=1, name="Another judge")).to_be_visible()
+    assert dataset in page.url

@@ -111,6 +111,34 @@ def test_the_form_takes_its_words_from_the_real_service(page: Page, visit: Visit
     expect(key(page, "train_plan").get_by_text("learning_rate", exact=True)).to_be_visible(timeout=SLOW)
 
 
+def test_a_trial_of_a_few_real_steps_takes_the_place_of_the_formula(
+    page: Page, visit: Visit, base: str, animals: str
+) -> None:
+    visit(f"/train?data={animals}&base={base}&epochs=2&max_length=64")
+    plan = key(page, "train_plan")
+    expect(plan.get_by_text("Estimated by formula, before anything runs.")).to_be_visible(timeout=SLOW)
+    seconds = plan.locator("dl.facts div", has_text=re.compile("^Time")).locator("dd")
+    expect(seconds).to_contain_text("about")
+    key(page, "measure").get_by_role("button").click()
+    expect(plan.get_by_text("Measured by a trial on this machine.")).to_be_visible(timeout=SLOW)
+    expect(seconds).to_have_text(re.compile(r"^\d[\d.]* (s|min|h)"))
+    expect(key(page, "measure")).to_have_count(0)
+    assert not page.get_by_role("alert").count()
+
+
+def test_a_run_is_reproduced_and_says_whether_it_came_out_the_same(page: Page, trained: Any, visit: Visit) -> None:
+    visit(f"/run?id={trained.id}")
+    page.get_by_role("button", name="Reproduce").click()
+    page.get_by_role("link", name="It runs again: open").click()
+    expect(page).not_to_have_url(re.compile(trained.id))
+    told = key(page, "reproduction")
+    expect(told).to_contain_text("Reproduced: every number is the same as in the run that it repeats.", timeout=SLOW)
+    stands(page, "completed")
+    told.get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("heading", level=1, name="Compare runs")).to_be_visible()
+    expect(picture(page)).to_be_visible()
+
+
 def test_a_refresh_and_a_second_window_lose_nothing(page: Page, browser: Browser, stage: Stage, begin: Begin) -> None:
     run = begin("Refreshed")
     watched(page, stage, run.id)
@@ -218,6 +246,33 @@ def test_rows_open_and_two_of_them_compare(page: Page, stage: Stage, base: str, 
     page.get_by_test_id("stDataFrame").first.click(position={"x": 120, "y": 53})
     expect(page.get_by_role("heading", level=1, name="Rate 0.005")).to_be_visible()
     expect(page).to_have_url(re.compile("id="))
+
+
+def test_the_table_notices_what_was_started_elsewhere(page: Page, stage: Stage, visit: Visit, animals: str) -> None:
+    base = stage.client.models.list(model_type="base")[0].id
+    asked = {"base_model_id": base, "training_dataset_id": animals, "executor": "simulation"}
+    first = stage.client.experiments.create("Elsewhere 1", training_config={"epochs": 1}, **asked)
+    stage.service.ended(first.id)
+    visit("/runs?q=Elsewhere")
+    expect(page.get_by_text(re.compile("^1 run"))).to_be_visible()
+    # At rest it asks nothing; it looks when its window is looked at again.
+    second = stage.client.experiments.create("Elsewhere 2", training_config={"epochs": 1}, **asked)
+    stage.service.ended(second.id)
+    comes_back(page)
+    expect(page.get_by_text(re.compile("^2 runs"))).to_be_visible()
+    # While something runs it notices by itself, within five seconds.
+    busy = stage.client.experiments.create("Elsewhere 3", training_config={"epochs": 30}, **asked)
+    comes_back(page)
+    expect(page.get_by_text(re.compile("^3 runs"))).to_be_visible()
+    stage.client.experiments.create("Elsewhere 4", training_config={"epochs": 1}, **asked)
+    expect(page.get_by_text(re.compile("^4 runs"))).to_be_visible(timeout=5000)
+    stage.service.ended(busy.id)
+
+
+def comes_back(page: Page) -> None:
+    """The visitor looks at the window again; looks within a second count once."""
+    page.wait_for_timeout(1100)
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
 
 
 @pytest.mark.parametrize("where", ["/train", "/runs", "/run?id={}"])

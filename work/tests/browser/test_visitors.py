@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from components.pages import ENTRIES
-from flows import QUIET, Visit, settled
+from flows import QUIET, Visit, key, settled
 from stage import Stage, Workbench, staged
 
 pytestmark = pytest.mark.browser
@@ -99,3 +100,12 @@ def test_the_address_bar_is_the_state(page: Page, stage: Stage, trained: Any, vi
     expect(page.get_by_label("Search by name")).to_have_value("animals")
     visit("/system?doc=data-formats")
     expect(page.get_by_role("heading", level=1, name="Data formats")).to_be_visible()
+
+
+def test_a_link_from_a_page_to_itself_is_in_the_address_bar(page: Page, trained: Any, visit: Visit) -> None:
+    visit(f"/datasets?id={trained.training_dataset_id}")
+    key(page, "crumbs").get_by_role("link", name="Datasets").click()
+    expect(page.get_by_role("heading", level=1, name="Datasets")).to_be_visible()
+    expect(page).to_have_url(re.compile("/datasets$"))
+    page.go_back()
+    expect(page.get_by_role("heading", level=1, name="Animals", exact=True)).to_be_visible()
