@@ -12,10 +12,10 @@ from streamlit.testing.v1 import AppTest
 import recorded
 import service
 from components import tables
-from opening import Open, text_of
+from opening import Open, links, text_of
 from recorded import Recorded
 from recorded_runs import curves, equip, furnish
-from test_run_page import links, picture
+from test_run_page import picture
 from views import runs
 
 
@@ -98,16 +98,47 @@ def test_filters_stand_in_the_address(api: Recorded, open_page: Open, query: dic
         assert "No run fits these words." in text_of(shown)
 
 
+def look(api: Recorded, *identities: str) -> runs.Look:
+    """What was seen of these while something ran."""
+    return runs.Look([Experiment.read(api.rows["experiments"][one]) for one in identities], active=True)
+
+
 def test_a_row_that_ended_meanwhile_is_asked_for_by_itself(api: Recorded) -> None:
     api.add("experiments", recorded.experiment("e1", "First", "running"), recorded.experiment("e2", "Second"))
-    before = [Experiment.read(api.rows["experiments"][identity]) for identity in ("e1", "e2")]
+    before = look(api, "e1", "e2")
     api.rows["experiments"]["e1"] = recorded.experiment("e1", "First", "failed")
-    after = runs._again(service.client_for(""), before)
-    assert [row.status for row in after] == ["failed", "completed"]
-    assert [request.url.path for request in api.asked] == ["/experiments", "/experiments", "/experiments/e1"]
+    after = runs._again(service.client_for(""), before, newest="e2")
+    assert after is not None
+    assert [row.status for row in after.rows] == ["failed", "completed"]
+    assert not after.active
+    assert [request.url.path for request in api.asked] == [*["/experiments"] * 3, "/experiments/e1"]
+    assert dict(api.asked[0].url.params) == {"limit": "1"}
     api.asked.clear()
-    assert runs._again(service.client_for(""), after) == after
+    assert runs._again(service.client_for(""), after, newest="e2") == after
     assert not api.asked
+
+
+def test_a_run_that_was_started_or_deleted_elsewhere_changes_the_table(api: Recorded) -> None:
+    api.add("experiments", recorded.experiment("e1", "First", "running"), recorded.experiment("e2", "Second"))
+    before = look(api, "e2")
+    now = runs._again(service.client_for(""), before, newest="e2")
+    assert now is not None
+    assert now.active  # the one that runs is on another page of the table
+    api.add("experiments", recorded.experiment("e3", "From the command line", "created"))
+    assert runs._again(service.client_for(""), before, newest="e2") is None
+    running = look(api, "e1")
+    del api.rows["experiments"]["e1"]
+    assert runs._again(service.client_for(""), running, newest="e3") is None
+
+
+def test_the_table_polls_while_something_runs_and_waits_for_its_visitor_else(api: Recorded, open_page: Open) -> None:
+    furnish(api, recorded.experiment("e1", "First"))
+    shown = open_page("runs")
+    assert len(shown.get("bidi_component")) == 1
+    furnish(api, recorded.experiment("e2", "From the command line", "running"))
+    shown = open_page("runs")
+    assert column(shown, "name") == ["From the command line", "First"]
+    assert not shown.get("bidi_component")
 
 
 def test_ticked_rows_lead_on(api: Recorded, open_page: Open) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import streamlit as st
 from slm_client import Client, Experiment, ExperimentDetail, ModelDetail
 
 import service
-from components import badges, example, live, pages, progress, states, weights, words
+from components import badges, example, live, pages, progress, returning, states, weights, words
 
 SHOWN = 6
 ACTIONS = (
@@ -23,9 +25,12 @@ def show() -> None:
     ended = [run for run in client.experiments.list(limit=SHOWN + len(active)) if run.ended][:SHOWN]
     if active:
         st.header("Running now", anchor="running")
-        live.watch(lambda: _draw_active(len(active)), active=True)
-    elif not ended:
-        _first_visit(client)
+        known = {run.id for run in active}
+        live.watch(lambda: _draw_active(known), active=True)
+    else:
+        returning.look_again(key="home_back")
+        if not ended:
+            _first_visit(client)
     if ended:
         st.header("Last results", anchor="results")
         for run in ended:
@@ -39,10 +44,11 @@ def _active(client: Client) -> list[Experiment]:
     return [*reversed(running), *reversed(waiting)]
 
 
-def _draw_active(known: int) -> bool:
+def _draw_active(known: Set[str]) -> bool:
+    """Draw what is under way; False once it is no longer what it was: one has ended or begun, and the page changes."""
     client = service.client()
     active = _active(client)
-    if len(active) != known:
+    if {run.id for run in active} != known:
         return False
     for run in active[:SHOWN]:
         detail = client.experiments.get(run.id)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
-from slm_client import Client, Experiment, NotTheService, ServiceUnreachable, Unavailable
+from slm_client import Client, Experiment, NotFound, NotTheService, ServiceUnreachable, Unavailable
 
 import service
-from components import badges, comparison, live, pages, sparks, standing, states, tables, titles, words
+from components import badges, comparison, live, pages, returning, sparks, standing, states, tables, titles, words
 from views import run
 
 STATES = ("all", "running", "created", "completed", "failed", "cancelled")
@@ -49,15 +49,22 @@ def _list() -> None:
         st.caption(f"{words.count(len(found), 'run')}{some}", width="content")
         number = st.pagination(count, key="page", bind="query-params") if count > 1 else 1
     shown = found[PAGE * (number - 1) : PAGE * number]
-    known: list[Sequence[Experiment]] = [shown]
+    # Under way anywhere, on another page of the table too: while somebody works, more may be asked for.
+    active = any(not row.ended for row in experiments)
+    looks = [Look(shown, active=active)]
 
     def draw() -> bool:
-        rows = known.pop() if known else _again(service.client(), shown)
-        _table(service.client(), rows, names)
-        return any(not row.ended for row in rows)
+        first = looks.pop() if looks else None
+        look = first or _again(service.client(), Look(shown, active=active), newest=experiments[0].id)
+        if look is None:
+            st.rerun()
+        _table(service.client(), look.rows, names)
+        return look.active
 
     with table:
-        live.watch(draw, active=any(not row.ended for row in shown))
+        live.watch(draw, active=active)
+        if not active:
+            returning.look_again(key="runs_back")
 
 
 def matching(
@@ -84,19 +91,31 @@ def matching(
     ]
 
 
-def _again(client: Client, shown: Sequence[Experiment]) -> list[Experiment]:
-    """The rows in view as they are now: what is under way comes in two answers, what has just ended one by one."""
-    if all(row.ended for row in shown):
-        return list(shown)
+class Look(NamedTuple):
+    """What a look at the service showed: the rows in view, and whether anything is under way anywhere."""
+
+    rows: Sequence[Experiment]
+    active: bool
+
+
+def _again(client: Client, before: Look, *, newest: str) -> Look | None:
+    """How it is now: what is under way comes in two answers, what has just ended one by one.
+
+    None where the table has other rows now: a run was started or deleted elsewhere. Asks nothing where nothing runs.
+    """
+    if not before.active:
+        return before
     try:
+        if [row.id for row in client.experiments.list(limit=1)] != [newest]:
+            return None
         now = {row.id: row for state in ("running", "created") for row in client.experiments.list(status=state)}
-        return [
-            row if row.ended else now.get(row.id) or client.experiments.get(row.id)
-            for row in shown
-        ]  # fmt: skip
+        rows = [row if row.ended else now.get(row.id) or client.experiments.get(row.id) for row in before.rows]
+    except NotFound:
+        return None
     except (ServiceUnreachable, Unavailable, NotTheService) as error:
         st.warning(states.away_sentence(error), icon=":material/cloud_off:")
-        return list(shown)
+        return before
+    return Look(rows, active=bool(now))
 
 
 def as_row(experiment: Experiment, names: Mapping[str, str], losses: Mapping[str, list[float]]) -> dict[str, Any]:
