@@ -96,11 +96,18 @@ def remember(**state: str | None) -> None:
 
 
 def pick(
-    label: str, options: Mapping[str, str], *, name: str, optional: bool = False, hint: str | None = None
+    label: str,
+    options: Mapping[str, str],
+    *,
+    name: str,
+    optional: bool = False,
+    hint: str | None = None,
+    nothing: str = "Choose one",
 ) -> str | None:
     """A select box over ids that shows names, whose choice stands in the address under `name`.
 
-    A link to this page wins over what was chosen before it. With `optional` nothing may be chosen.
+    A link to this page wins over what was chosen before it. With `optional` nothing may be chosen, which is called
+    `nothing`.
     """
     key, seen = f"pick_{name}", f"_seen_{name}"
     asked = param(name)
@@ -111,7 +118,7 @@ def pick(
     index = identities.index(asked) if asked in options else None if optional else 0
     chosen = st.selectbox(
         label, identities, index=index, format_func=lambda identity: options[identity], key=key, help=hint,
-        placeholder="Choose one",
+        placeholder=nothing,
     )  # fmt: skip
     if chosen != asked:
         st.session_state[seen] = chosen or ""

@@ -42,9 +42,8 @@ def _data(client: Client, datasets: Iterable[Dataset]) -> tuple[DatasetDetail, s
         held_out = pages.pick(
             "Be scored on", _labels(datasets, "evaluation"), name="eval", optional=True,
             hint="Rows that the training never sees. Without them a part of the training rows is held out.",
+            nothing="A part of these rows, held out",
         )  # fmt: skip
-        if held_out is None:
-            st.caption("No dataset to be scored on: a part of the training rows is held out for it.")
         facts.show(
             {
                 "Rows": words.count(data.row_count),
@@ -105,7 +104,8 @@ def _model(client: Client) -> ModelDetail | None:
 
 def _base_label(model: ModelDetail) -> str:
     here = {"present": "weights are here", "pulling": "weights are being fetched"}.get(model.weights or "")
-    return f"{model.name} · {words.parameters(model.parameters_count)} · {here or 'weights are not here'}"
+    size = words.parameters(model.parameters_count) if model.parameters_count else None
+    return " · ".join(filter(None, (model.name, size, here or "weights are not here")))
 
 
 def _gone(name: str, known: Iterable[str], sentence: str) -> None:
