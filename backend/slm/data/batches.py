@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 
 from torch.utils.data import Sampler
 
@@ -47,6 +48,26 @@ def split_held_out(
         dice.shuffle(held_out)
     chosen = set(held_out)
     return [row for index, row in enumerate(rows) if index not in chosen], [rows[index] for index in held_out]
+
+
+def held_out_lines(texts: Iterable[tuple[int, str]], *, fraction: float, seed: int, width: int | None) -> list[int]:
+    """The lines of texts to hold out, found before there is a tokenizer, so that one can be made of the others alone.
+
+    Texts of which a model would read the same `width` tokens (None: all of them) stay on one side: each token holds at
+    least one byte, so that such texts begin with the same `width` bytes.
+    """
+    rows = [
+        Rendered(line, list(blake2b(text.encode()[:width], digest_size=16).digest()), [], [], None, truncated=False)
+        for line, text in texts
+    ]
+    return [row.line for row in split_held_out(rows, fraction=fraction, seed=seed)[1]]
+
+
+def parted(rows: Sequence[Rendered], lines: Sequence[int]) -> tuple[list[Rendered], list[Rendered]]:
+    """(training rows, held-out rows): those of these lines, in their order, are held out."""
+    by_line = {row.line: row for row in rows}
+    chosen = set(lines)
+    return [row for row in rows if row.line not in chosen], [by_line[line] for line in lines if line in by_line]
 
 
 def _some(groups: dict[tuple[int, ...], list[int]], fraction: float, dice: random.Random, *, least: int) -> list[int]:

@@ -127,7 +127,7 @@ class Training:
             self.spec.model,
             config,
             config=self.config,
-            texts=lambda: rows.texts(self.spec.train, self.directory, self._beat("preparing")),
+            texts=lambda: rows.texts(self.spec, self.directory, self._beat("preparing")),
             directory=self.directory,
         )
         if ground != self.spec.model:

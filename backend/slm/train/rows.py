@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slm.data.batches import in_seeded_order, length_summary, split_held_out
+from slm.data.batches import held_out_lines, in_seeded_order, length_summary, parted, split_held_out
 from slm.data.examples import Fault, Text, iter_examples
 from slm.data.formats import BrokenSyntax
 from slm.data.kinds import REQUIRED
@@ -71,6 +71,8 @@ def prepare(spec: TrainSpec, directory: Path, renderer: BaseRenderer, beat: Beat
         held_out = read(spec.eval, spec, directory, renderer, beat)
         dropped += held_out.dropped
         rows, kept = train.rows, in_seeded_order(held_out.rows, seed=spec.config.seed)
+    elif spec.config.from_scratch:
+        rows, kept = parted(train.rows, _held_out_texts(spec, directory, beat))
     else:
         rows, kept = split_held_out(
             train.rows,
@@ -82,19 +84,38 @@ def prepare(spec: TrainSpec, directory: Path, renderer: BaseRenderer, beat: Beat
     return Prepared(renderer.arrange(rows), renderer.arrange(kept, held_out=True), dropped, warnings)
 
 
-def texts(reference: DatasetRef, directory: Path, beat: Beat) -> Iterator[str]:
-    """Every usable text of a file, its digest checked first."""
-    verify(reference, directory, beat)
+def texts(spec: TrainSpec, directory: Path, beat: Beat) -> Iterator[str]:
+    """Every text that is to be learned from, the file's digest checked first; never one that is held out."""
+    verify(spec.train, directory, beat)
+    held_out = frozenset(_held_out_texts(spec, directory, beat))
+    yield from (text for line, text in _texts(spec.train, directory, beat) if line not in held_out)
+
+
+def _held_out_texts(spec: TrainSpec, directory: Path, beat: Beat) -> list[int]:
+    """The lines of the training file that are held out, told by their texts alone, for a run that makes its tokens."""
+    config = spec.config
+    if spec.eval is not None:
+        return []
+    width = None if config.packing else config.max_length - 1
+    found = _texts(spec.train, directory, beat)
+    return held_out_lines(found, fraction=config.eval_fraction, seed=config.seed, width=width)
+
+
+def _texts(reference: DatasetRef, directory: Path, beat: Beat) -> Iterator[tuple[int, str]]:
+    """(line, text) of every usable text."""
     kind = reference.kind or DatasetKind.TEXT
-    for _, example in iter_examples(
+    examples = iter_examples(
         directory / reference.path,
         reference.file_format,
         kind=kind,
         mapping=_mapping(reference.mapping, kind),
         encoding=reference.encoding,
-    ):
+    )
+    for count, (record, example) in enumerate(examples):
+        if count % _ROWS_PER_BEAT == 0:
+            beat(count, reference.row_count)
         if isinstance(example, Text):
-            yield example.text
+            yield record.line, example.text
 
 
 def verify(reference: DatasetRef, directory: Path, beat: Beat) -> None:

@@ -83,6 +83,27 @@ def test_from_scratch_a_tokenizer_and_a_model_are_made(tmp_path: Path, llama: Pa
     assert tokenizer.decode(tokenizer("Größe 日本")["input_ids"]) == "Größe 日本"
 
 
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("apart", [False, True], ids=["set aside", "a file of its own"])
+def test_the_tokenizer_never_sees_a_held_out_text(tmp_path: Path, llama: Path, packing: bool, apart: bool) -> None:
+    """A word that every text of one side repeats becomes a token, and no token holds a word of the other side."""
+    rows = [{"text": f"{a} {b} Zq{a}x{b}qZ Zq{a}x{b}qZ Zq{a}x{b}qZ Zq{a}x{b}qZ"} for a in WORDS for b in WORDS]
+    held_out = write_rows(tmp_path / "judged.jsonl", rows[::9], DatasetKind.TEXT) if apart else None
+    data = write_rows(
+        tmp_path / "texts.jsonl", [row for row in rows if not apart or row not in rows[::9]], DatasetKind.TEXT
+    )
+    config = {"method": "pretrain", "from_scratch": True, "max_steps": 1, "max_length": 48, "packing": packing}
+    directory = make_run(tmp_path / "run", make_spec(llama, data, held_out=held_out, **config))
+    assert run.main(directory) == run.FINISHED, (directory / "events.jsonl").read_text()
+    samples = [json.loads(line) for line in (directory / "artifacts/samples.jsonl").read_text().splitlines()]
+    judged = [(rows[::9] if apart else rows)[sample["row"] - 1]["text"].split()[2] for sample in samples]
+    learned = {row["text"].split()[2] for row in rows} - set(judged)
+    words = AutoTokenizer.from_pretrained(directory / "artifacts/model").get_vocab()
+    assert len(judged) >= 10
+    assert any(word in words for word in (f"Ġ{name}" for name in learned)), "the words are frequent enough"
+    assert not [name for name in judged if f"Ġ{name}" in words]
+
+
 @pytest.mark.parametrize("model_type", ["gpt2", "qwen2", "mistral"])
 def test_each_known_architecture_is_small(tmp_path: Path, model_type: str) -> None:
     make(tmp_path / "m", [text["text"] for text in TEXTS], model_type=model_type, max_length=64, seed=1)
