@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from slm.data.batches import split_held_out
+from slm.data.batches import held_out_lines, parted, split_held_out
 from slm.data.examples import (
     Classification,
     Example,
@@ -36,7 +36,9 @@ from slm.data.render import IGNORED, Dropped, Rendered, Renderer
 from slm.errors import RunFailure
 from slm.files import Beat
 from slm.generate import Sampling, generate, stop_ids
-from slm.spec import DatasetRef, HeldOut
+from slm.methods import METHODS
+from slm.overlap import Numbered
+from slm.spec import DatasetRef, HeldOut, Method
 
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog, and 12 of its 345 friends watch.",
@@ -59,6 +61,7 @@ TIE = 0.1
 """Logits: where the original prefers its first token by less, it hardly knows itself, and rounding decides."""
 _RECORDS, _ROWS, _TOKENS, _POSITIONS = 20_000, 32, 256, 512
 """Records read, rows of them compared, tokens of a row that are read, positions compared in all."""
+_WHOLE = 1 << 30
 _NUMBERS = 24_000_000
 """Logits kept at once of one model (100 MB): with a large vocabulary fewer positions are compared."""
 _LLAMA_CPP_POSITIONS = 320
@@ -175,22 +178,35 @@ def probes(
 
     Raises `RunFailure` where the tokenizer cannot end a text or the file cannot be read.
     """
-    length = held_out.max_length if held_out is not None else _TOKENS
     if causal:
-        render = partial(_render, Renderer(tokenizer, max_length=length))
+        render = partial(_render, Renderer(tokenizer, max_length=_TOKENS))
     else:
-        render = partial(_render_whole, tokenizer, max_length=length)
+        render = partial(_render_whole, tokenizer, max_length=_TOKENS)
     rows: list[Rendered] = []
-    if reference is not None:
-        rows = [row for example in _examples(reference, directory, beat) if (row := render(example)) is not None]
-        if held_out is not None:
-            _, rows = split_held_out(rows, fraction=held_out.fraction, seed=held_out.seed)
+    if reference is not None and held_out is not None:
+        rows = _held_out(tokenizer, held_out, list(_examples(reference, directory, beat)))
+    elif reference is not None:
+        found = (render(example) for _, example in _examples(reference, directory, beat))
+        rows = [row for row in found if row is not None]
     if not rows:
         rows = [row for sentence in PROSE if (row := render(Text(sentence))) is not None]
     return [_probe(row, causal=causal) for row in rows[:_ROWS]]
 
 
-def _examples(reference: DatasetRef, directory: Path, beat: Beat) -> Iterator[Example]:
+def _held_out(tokenizer: Any, asked: HeldOut, examples: Sequence[Numbered]) -> list[Rendered]:
+    """The rows that the training set aside: read as it read them, split as it split them."""
+    length = _WHOLE if asked.packing else asked.max_length
+    renderer = METHODS[asked.method or Method.SFT].renderer(tokenizer, max_length=length)
+    found = (renderer.render(example, line) for line, example in examples)
+    rows = [row for row in found if isinstance(row, Rendered)]
+    split = {"fraction": asked.fraction, "seed": asked.seed}
+    if asked.from_scratch:
+        texts = [(line, example.text) for line, example in examples if isinstance(example, Text)]
+        return parted(rows, held_out_lines(texts, width=None if asked.packing else length - 1, **split))[1]
+    return split_held_out(rows, stratified=renderer.stratified, **split)[1]
+
+
+def _examples(reference: DatasetRef, directory: Path, beat: Beat) -> Iterator[Numbered]:
     if reference.kind is None:
         return
     records = iter_examples(
@@ -201,10 +217,10 @@ def _examples(reference: DatasetRef, directory: Path, beat: Beat) -> Iterator[Ex
         encoding=reference.encoding,
     )
     try:
-        for number, (_, example) in enumerate(islice(records, _RECORDS)):
+        for number, (record, example) in enumerate(islice(records, _RECORDS)):
             beat(number, min(reference.row_count, _RECORDS))
             if not isinstance(example, Fault):
-                yield example
+                yield record.line, example
     except (OSError, BrokenSyntax) as error:
         raise RunFailure("data_missing", f"The dataset '{reference.name}' cannot be read: {error}") from None
 

@@ -227,6 +227,10 @@ class HeldOut(Frozen):
     fraction: float = Field(gt=0, lt=1)
     seed: int
     max_length: int = Field(ge=8, le=131_072)
+    method: Method | None = None
+    """Whose way of reading rows it was; None in what was written before this was told."""
+    packing: bool = False
+    from_scratch: bool = False
 
 
 class ExportSpec(Frozen):

@@ -175,6 +175,7 @@ def _probe(session: Session, model: Model, settings: Settings) -> tuple[DatasetR
         fraction = config.get("eval_fraction") or 0
         if role == "evaluation" or not fraction:
             return dataset_reference(dataset, settings), None
-        held_out = HeldOut(fraction=fraction, seed=config["seed"], max_length=config["max_length"])
+        names = ("seed", "max_length", "method", "packing", "from_scratch")
+        held_out = HeldOut(fraction=fraction, **{name: config[name] for name in names if name in config})
         return dataset_reference(dataset, settings), held_out
     return None, None

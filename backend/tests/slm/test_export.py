@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import base_folder, events_of, make_run, make_spec, task_rows, taught_folder, write_rows
+from tiny_models import WORDS, base_folder, events_of, make_run, make_spec, task_rows, taught_folder, write_rows
 
 from slm import checkpoints, export, gguf_writer, run, selftest
 from slm.events import CANCEL
 from slm.methods import METHODS
-from slm.spec import DatasetRef, ExportSpec, HeldOut, Method, ModelRef
+from slm.spec import DatasetKind, DatasetRef, ExportSpec, HeldOut, Method, ModelRef
 from slm.train import rows as training_rows
 
 LORA: dict[str, Any] = {"epochs": 4, "learning_rate": 4e-3, "early_stopping_patience": None, "eval_fraction": 0.2}
@@ -157,16 +157,46 @@ def test_an_adapter_upon_an_adapter_takes_the_earlier_one_along(
     assert figures(directory)["same_top_token"] == 1.0
 
 
-def test_rows_are_those_that_the_training_held_out(trained: tuple[ModelRef, DatasetRef]) -> None:
-    reference, data = trained
+LABELLED = [{"text": f"{word} {number}", "label": word[0]} for number in range(30) for word in WORDS[:6]]
+PREFERRED = [row | {"chosen": row["completion"], "rejected": "no"} for row in task_rows(60)]
+LONG = [{"text": f"{first} {second} {third} " * 9} for first in WORDS for second in WORDS[:3] for third in WORDS[:3]]
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "rows", "config"),
+    [
+        ("sft", DatasetKind.PROMPT_COMPLETION, task_rows(80), {}),
+        ("dpo", DatasetKind.PREFERENCE, PREFERRED, {}),
+        ("classify", DatasetKind.CLASSIFICATION, LABELLED, {}),
+        ("pretrain", DatasetKind.TEXT, LONG, {}),
+        ("pretrain", DatasetKind.TEXT, LONG, {"packing": True}),
+        ("pretrain", DatasetKind.TEXT, LONG, {"from_scratch": True, "adapter": "full"}),
+    ],
+)
+def test_rows_are_those_that_the_training_held_out(
+    trained: tuple[ModelRef, DatasetRef], tmp_path: Path, method: str, kind: DatasetKind, rows: Any, config: Any
+) -> None:
+    """Long texts that begin alike stay on one side, labels keep their shares: each method parts rows in its own way."""
+    reference, _ = trained
+    length = 24 if method == "pretrain" else 64
+    data = write_rows(tmp_path / "rows.jsonl", rows, kind)
     tokenizer = checkpoints.load_tokenizer(reference)
-    spec = make_spec(Path(reference.path), data, **LORA)
-    renderer = METHODS[Method.SFT].renderer(tokenizer, max_length=spec.config.max_length)
+    spec = make_spec(Path(reference.path), data, method=method, eval_fraction=0.2, max_length=length, **config)
+    renderer = METHODS[Method(method)].renderer(tokenizer, max_length=length, config=spec.config)
     held_out = training_rows.prepare(spec, Path(), renderer, lambda _done, _total: None).held_out
-    where = HeldOut(fraction=0.2, seed=spec.config.seed, max_length=spec.config.max_length)
-    found = selftest.probes(tokenizer, data, where, Path(), causal=True, beat=lambda _done, _total: None)
-    assert [probe.prompt for probe in found] == [row.prompt_ids for row in held_out]
-    assert all(row.input_ids[: len(probe.ids)] == probe.ids for probe, row in zip(found, held_out, strict=True))
+    where = HeldOut(fraction=0.2, seed=spec.config.seed, max_length=length, method=Method(method), **config_of(config))
+    found = selftest.probes(tokenizer, data, where, Path(), causal=method != "classify", beat=lambda _d, _t: None)
+    if "packing" in config:  # of which training scores pieces
+        assert all(any(row.input_ids == probe.ids[: row.size] for row in held_out) for probe in found)
+        assert found
+        return
+    assert len(found) == min(32, len(held_out)) > 5
+    for probe, row in zip(found, held_out[:32], strict=True):
+        assert probe.ids == row.input_ids[: len(probe.ids)]
+
+
+def config_of(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name in HeldOut.model_fields}
 
 
 def test_rows_that_are_gone_are_stood_in_for(exporting: Export, trained: tuple[ModelRef, DatasetRef]) -> None:
