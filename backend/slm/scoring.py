@@ -23,7 +23,7 @@ import transformers
 from slm import checkpoints, limits, overlap
 from slm.data.batches import in_seeded_order
 from slm.data.formats import BrokenSyntax
-from slm.data.render import Rendered
+from slm.data.render import BaseRenderer, Rendered
 from slm.errors import RunFailure
 from slm.evaluate import Evidence, Subject, scorecard
 from slm.events import EventLog, Stop
@@ -93,7 +93,8 @@ class _Evaluation:
             tokenizer.pad_token = tokenizer.eos_token
         self.length = min(self.spec.scoring.max_length, checkpoints.context_length(config, tokenizer))
         # As after a training, so that the same seed draws the same rows.
-        rows = in_seeded_order(list(self._render(tokenizer, self.spec.dataset)), seed=self.spec.scoring.seed)
+        renderer = self._renderer(tokenizer)
+        rows = in_seeded_order(list(self._render(renderer, self.spec.dataset)), seed=self.spec.scoring.seed)
         left_out = self.spec.dataset.row_count - len(rows)
         if not rows:
             raise RunFailure(
@@ -101,11 +102,13 @@ class _Evaluation:
             )
         if left_out > 0:
             self._warn("dropped", f"{left_out} of {self.spec.dataset.row_count} rows cannot be scored.")
-        return tokenizer, rows
+        return tokenizer, renderer.arrange(rows, held_out=True)
 
-    def _render(self, tokenizer: Any, reference: DatasetRef) -> Iterator[Rendered]:
+    def _renderer(self, tokenizer: Any) -> BaseRenderer:
+        return self.recipe.renderer(tokenizer, max_length=self.length, config=self.spec.scoring)
+
+    def _render(self, renderer: BaseRenderer, reference: DatasetRef) -> Iterator[Rendered]:
         """The rows of a dataset that can be scored."""
-        renderer = self.recipe.renderer(tokenizer, max_length=self.length)
         beat = self._beat("preparing")
         for count, (line, example) in enumerate(self._examples(reference)):
             if count % _ROWS_PER_BEAT == 0:
@@ -161,7 +164,7 @@ class _Evaluation:
         if learned is not None:
             evidence = replace(
                 evidence,
-                learned=partial(self._render, subject.tokenizer, learned),
+                learned=partial(self._learned_rows, self._renderer(subject.tokenizer), learned),
                 learned_examples=partial(self._examples, learned),
             )
         return scorecard(
@@ -172,6 +175,11 @@ class _Evaluation:
             check=self.stop.check,
             samples_path=working / outcome.SAMPLES,
         )
+
+    def _learned_rows(self, renderer: BaseRenderer, reference: DatasetRef) -> Iterator[Rendered]:
+        """The rows as they were learned, one after the other."""
+        for row in self._render(renderer, reference):
+            yield from renderer.arrange([row], held_out=True)
 
     def _learned(self) -> DatasetRef | None:
         """The data that the model learned from, if they are still what they were."""

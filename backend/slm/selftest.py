@@ -199,11 +199,12 @@ def _held_out(tokenizer: Any, asked: HeldOut, examples: Sequence[Numbered]) -> l
     renderer = METHODS[asked.method or Method.SFT].renderer(tokenizer, max_length=length)
     found = (renderer.render(example, line) for line, example in examples)
     rows = [row for row in found if isinstance(row, Rendered)]
-    split = {"fraction": asked.fraction, "seed": asked.seed}
+    fraction, seed = asked.fraction, asked.seed
     if asked.from_scratch:
         texts = [(line, example.text) for line, example in examples if isinstance(example, Text)]
-        return parted(rows, held_out_lines(texts, width=None if asked.packing else length - 1, **split))[1]
-    return split_held_out(rows, stratified=renderer.stratified, **split)[1]
+        width = None if asked.packing else length - 1
+        return parted(rows, held_out_lines(texts, fraction=fraction, seed=seed, width=width))[1]
+    return split_held_out(rows, fraction=fraction, seed=seed, stratified=renderer.stratified)[1]
 
 
 def _examples(reference: DatasetRef, directory: Path, beat: Beat) -> Iterator[Numbered]:

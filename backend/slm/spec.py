@@ -185,6 +185,12 @@ class Scoring(Frozen):
     max_new_tokens: int = Field(default=96, ge=1, le=8192)
     seed: int = Field(default=42, ge=0, lt=2**31)
     dpo_beta: float = Field(default=0.1, gt=0, le=10)
+    packing: bool = False
+    """Whether long texts are scored in pieces of `max_length`, as a training with packing reads them, or cut."""
+
+
+ReadAs = Hyperparameters | Scoring
+"""Who says how rows are read: a training, or a scoring that reads as the training did."""
 
 
 class EvaluateSpec(Frozen):

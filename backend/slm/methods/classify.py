@@ -25,7 +25,7 @@ from slm.data.texts import TextRenderer
 from slm.errors import RunFailure
 from slm.methods.recipe import Recipe, Warn
 from slm.metrics import Measured, Tally
-from slm.spec import Hyperparameters
+from slm.spec import ReadAs
 
 _SCORED_TOGETHER = 16
 _NAMED = 5
@@ -53,7 +53,7 @@ class Classify(Recipe):
     TASK_TYPE = "SEQ_CLS"
     OWN_HEAD = True
 
-    def renderer(self, tokenizer: Any, *, max_length: int, config: Hyperparameters | None = None) -> LabelRenderer:
+    def renderer(self, tokenizer: Any, *, max_length: int, config: ReadAs | None = None) -> LabelRenderer:
         return LabelRenderer(tokenizer, max_length=max_length)
 
     def refusal(self, config: Any) -> str | None:

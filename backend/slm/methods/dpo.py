@@ -31,7 +31,7 @@ from slm.data.render import IGNORED, Dropped, Reference, Rendered, Renderer
 from slm.errors import RunFailure
 from slm.methods.recipe import Recipe
 from slm.metrics import Measured, Tally
-from slm.spec import Hyperparameters
+from slm.spec import ReadAs
 
 _EVEN = 1e-3
 """Nats; the same log-probability comes out so much different in another batch."""
@@ -74,7 +74,7 @@ class Dpo(Recipe):
     TASK_TYPE = "CAUSAL_LM"
     COMPARES = True
 
-    def renderer(self, tokenizer: Any, *, max_length: int, config: Hyperparameters | None = None) -> PairRenderer:
+    def renderer(self, tokenizer: Any, *, max_length: int, config: ReadAs | None = None) -> PairRenderer:
         return PairRenderer(tokenizer, max_length=max_length)
 
     def refusal(self, config: Any) -> str | None:

@@ -26,7 +26,7 @@ from slm.data.texts import TextRenderer
 from slm.errors import RunFailure
 from slm.methods.recipe import Recipe
 from slm.metrics import Measured, Tally
-from slm.spec import Hyperparameters
+from slm.spec import ReadAs
 
 SHARE = 0.15
 _SCORED_TOGETHER = 16
@@ -85,7 +85,7 @@ class Mask(Recipe):
     MODEL_CLASS = AutoModelForMaskedLM
     TASK_TYPE = "FEATURE_EXTRACTION"
 
-    def renderer(self, tokenizer: Any, *, max_length: int, config: Hyperparameters | None = None) -> MaskRenderer:
+    def renderer(self, tokenizer: Any, *, max_length: int, config: ReadAs | None = None) -> MaskRenderer:
         return MaskRenderer(tokenizer, max_length=max_length)
 
     def refusal(self, config: Any) -> str | None:

@@ -23,7 +23,7 @@ from slm.data.examples import Example, Text
 from slm.data.render import IGNORED, Dropped, Rendered, Renderer
 from slm.methods.recipe import Recipe
 from slm.metrics import Measured
-from slm.spec import Hyperparameters, ModelRef
+from slm.spec import Hyperparameters, ModelRef, ReadAs
 
 SCRATCH = "scratch"
 _WHOLE = 1 << 30
@@ -89,7 +89,7 @@ class Pretrain(Recipe):
         scratch.make(folder, texts(), model_type=base.model_type, max_length=config.max_length, seed=config.seed)
         return reference.model_copy(update={"path": str(folder.resolve()), "adapters": ()})
 
-    def renderer(self, tokenizer: Any, *, max_length: int, config: Hyperparameters | None = None) -> TextsRenderer:
+    def renderer(self, tokenizer: Any, *, max_length: int, config: ReadAs | None = None) -> TextsRenderer:
         return TextsRenderer(tokenizer, max_length=max_length, packing=config is not None and config.packing)
 
     def refusal(self, config: Any) -> str | None:

@@ -12,7 +12,7 @@ import torch
 from slm.causal import Scored
 from slm.data.render import BaseRenderer, Rendered
 from slm.metrics import Measured
-from slm.spec import Hyperparameters, ModelRef
+from slm.spec import Hyperparameters, ModelRef, ReadAs
 
 Warn = Callable[[str, str], None]
 """Called with a stable code and a sentence."""
@@ -43,8 +43,8 @@ class Recipe(ABC):
         return reference
 
     @abstractmethod
-    def renderer(self, tokenizer: Any, *, max_length: int, config: Hyperparameters | None = None) -> BaseRenderer:
-        """Turns examples into tokens and labels; without `config` as for a row that is only looked at or scored."""
+    def renderer(self, tokenizer: Any, *, max_length: int, config: ReadAs | None = None) -> BaseRenderer:
+        """Turns examples into tokens and labels; without `config` as for a row that is only looked at."""
 
     @abstractmethod
     def refusal(self, config: Any) -> str | None:

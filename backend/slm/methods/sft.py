@@ -13,7 +13,7 @@ from slm.causal import Scored
 from slm.data.render import Rendered, Renderer
 from slm.methods.recipe import Recipe
 from slm.metrics import Measured
-from slm.spec import Hyperparameters
+from slm.spec import ReadAs
 
 
 class Sft(Recipe):
@@ -21,7 +21,7 @@ class Sft(Recipe):
     TASK_TYPE = "CAUSAL_LM"
     ANSWERS = True
 
-    def renderer(self, tokenizer: Any, *, max_length: int, config: Hyperparameters | None = None) -> Renderer:
+    def renderer(self, tokenizer: Any, *, max_length: int, config: ReadAs | None = None) -> Renderer:
         return Renderer(tokenizer, max_length=max_length)
 
     def refusal(self, config: Any) -> str | None:

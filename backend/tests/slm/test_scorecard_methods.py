@@ -30,11 +30,18 @@ def card_of(directory: Path) -> dict[str, Any]:
 
 
 def scored_later(
-    folder: Path, directory: Path, base: Path, method: Method, rows: DatasetRef, train: DatasetRef
+    folder: Path,
+    directory: Path,
+    base: Path | None,
+    method: Method,
+    rows: DatasetRef,
+    train: DatasetRef,
+    **scoring: Any,
 ) -> dict[str, Any]:
     spec = EvaluateSpec(
-        run_id="run", attempt=1, model=result(directory, base, method), method=method, dataset=rows, train=train,
-        base=ModelRef(model_id="base", name="Base", path=str(base)), scoring=Scoring(max_length=64), threads=1,
+        run_id="run", attempt=1, model=result(directory, base or Path(), method), method=method, dataset=rows,
+        train=train, base=ModelRef(model_id="base", name="Base", path=str(base)) if base is not None else None,
+        scoring=Scoring(**{"max_length": 64} | scoring), threads=1,
     )  # fmt: skip
     folder.mkdir()
     (folder / "run.json").write_text(spec.model_dump_json())
@@ -83,3 +90,29 @@ def test_hidden_words(tmp_path: Path) -> None:
     for side in ("metrics", "base_metrics"):
         assert again[side] == pytest.approx(card[side], abs=1e-3), side
     assert again["baselines"] == card["baselines"]
+
+
+@pytest.mark.parametrize("config", [{}, {"packing": True}, {"from_scratch": True}], ids=str)
+def test_plain_text(tmp_path: Path, config: dict[str, Any]) -> None:
+    """Texts longer than the model reads at once: cut, or in pieces, later as in the training."""
+    base = base_folder(tmp_path)
+    texts = [{"text": " ".join(row["text"] for row in TEXTS[at : at + 3])} for at in range(20)]
+    train = write_rows(tmp_path / "train.jsonl", texts[:14], DatasetKind.TEXT)
+    held_out = write_rows(tmp_path / "held-out.jsonl", texts[14:], DatasetKind.TEXT)
+    asked = {"method": "pretrain", "max_length": 24, "max_steps": 3, "learning_rate": 1e-3, "adapter": "full"}
+    directory = make_run(tmp_path / "run", make_spec(base, train, held_out=held_out, **asked | config))
+    card = card_of(directory)
+    assert set(card["metrics"]) == {"loss", "perplexity", "token_accuracy"}
+    assert (card["rows_scored"] > 6) == ("packing" in config), "long texts are judged in pieces"
+    scratch = "from_scratch" in config
+    again = scored_later(
+        tmp_path / "again", directory, None if scratch else base, Method.PRETRAIN, held_out, train, max_length=24,
+        packing=config.get("packing", False),
+    )  # fmt: skip
+    assert again["metrics"] == pytest.approx(card["metrics"], abs=1e-3)
+    assert again["base_metrics"] == ({} if scratch else pytest.approx(card["base_metrics"], abs=1e-3))
+    assert again["rows_scored"] == card["rows_scored"]
+    assert again["baselines"]["unigram"]["metrics"] == card["baselines"]["unigram"]["metrics"]
+    assert card["overlap"]["near"] > 0
+    for key in ("exact", "near", "rows_without", "metrics_without"):
+        assert again["overlap"][key] == pytest.approx(card["overlap"][key], abs=1e-3), key

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import base_folder, events_of, make_run, make_spec, task_rows, write_rows
+from tiny_models import base_folder, encoder_folder, events_of, make_run, make_spec, task_rows, write_rows
 
 from slm import run
 from slm.data.batches import EffectiveBatches
@@ -70,6 +70,34 @@ def test_the_training_takes_the_steps_and_tokens_that_were_foretold(method: Meth
     assert 0 < planned["cpu_seconds"] < 60
     assert 0.5 < actual["peak_memory_bytes"] / planned["memory_bytes"] < 1.5
     assert planned["steps_taken"] == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [
+        ("mask", {}),
+        ("mask", {"adapter": "lora"}),
+        ("classify", {}),
+        ("pretrain", {"packing": True, "max_length": 24}),
+        ("pretrain", {"from_scratch": True, "max_length": 24}),
+    ],
+    ids=str,
+)
+def test_so_does_one_of_another_kind(method: str, config: dict[str, Any], base: Path, tmp_path: Path) -> None:
+    """Encoders; texts that share a sequence; a model and tokens that the run makes for itself."""
+    kind = LEARNED_FROM.get(Method(method), DatasetKind.TEXT)
+    rows = write_rows(tmp_path / "data.jsonl", ROWS[kind], kind)
+    start = base if method == "pretrain" else encoder_folder(tmp_path)
+    asked = {"method": method, "epochs": 2, "batch_size": 4} | config
+    planned = carried_out(tmp_path / "trial", make_spec(start, rows, **asked))
+    actual = trained(tmp_path / "training", make_spec(start, rows, **asked))
+    for figure, measured in (("steps", "total_steps"), ("tokens", "tokens_seen")):
+        assert planned[figure] == actual[measured]
+    for count in ("train_examples", "eval_examples"):
+        assert planned[count] == actual[count]
+    assert 0 < planned["cpu_seconds"] < 60
+    assert 0.5 < actual["peak_memory_bytes"] / planned["memory_bytes"] < 1.5
+    assert not (tmp_path / "trial" / "artifacts").exists()
 
 
 def test_all_weights_learning_is_measured_too(base: Path, tmp_path: Path) -> None:
