@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx2
 
@@ -15,6 +15,16 @@ from slm_client.transport import CONNECT_SECONDS, Transport, segment
 
 ANSWER_SECONDS = 900.0
 """A model may have to be loaded, others may be before us, and a long answer takes its time."""
+
+
+class Sampling(TypedDict, total=False):
+    """How words are chosen; what is left out, or None, is the service's default."""
+
+    max_new_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    stop: Sequence[str] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +80,19 @@ def chat_stream(transport: Transport, model_id: str, body: Mapping[str, Any]) ->
 
 
 def question(
-    prompt: str | None, messages: Sequence[Mapping[str, str]] | None, options: Mapping[str, Any]
+    prompt: str | None, messages: Sequence[Mapping[str, str]] | None, compare: bool, sampling: Sampling
 ) -> dict[str, Any]:
-    """The request's body; what was not given stays out, so that the service's own defaults hold."""
-    given = {"prompt": prompt, "messages": None if messages is None else [dict(turn) for turn in messages], **options}
+    """The request's body; what was not given stays out, so that the service's own defaults hold.
+
+    Raises `TypeError` for a word that is not of `Sampling`.
+    """
+    if unknown := sampling.keys() - Sampling.__annotations__.keys():
+        raise TypeError(f"There is no {', '.join(sorted(unknown))}; sampling is {', '.join(Sampling.__annotations__)}.")
+    given: dict[str, Any] = {"prompt": prompt, "messages": messages, "compare": compare, **sampling}
+    if messages is not None:
+        given["messages"] = [dict(turn) for turn in messages]
+    if (stop := sampling.get("stop")) is not None:
+        given["stop"] = [*stop]
     return {key: value for key, value in given.items() if value is not None}
 
 

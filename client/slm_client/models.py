@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Unpack
 
 from slm_client.answers import Model, ModelDetail, Run
-from slm_client.chat import ChatAnswer, ChatEvent, chat, chat_stream, question
+from slm_client.chat import ChatAnswer, ChatEvent, Sampling, chat, chat_stream, question
 from slm_client.exports import Export, Lineage
 from slm_client.polling import until_ended
 from slm_client.transport import Transport, segment
@@ -81,20 +82,14 @@ class Models:
         *,
         messages: Sequence[Mapping[str, str]] | None = None,
         compare: bool = False,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] | None = None,
+        **sampling: Unpack[Sampling],
     ) -> ChatAnswer:
         """The model's answer to a prompt, or to messages (`{"role", "content"}`) that end with the user's.
 
         With `compare` its base answers too. What is left out is the service's default. Raises `Unavailable` where too
         many wait, `Conflict` where the model cannot answer.
         """
-        sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
-        options = {**sampling, "stop": list(stop) if stop is not None else None, "compare": compare}
-        return chat(self._transport, model_id, question(prompt, messages, options))
+        return chat(self._transport, model_id, question(prompt, messages, compare, sampling))
 
     def chat_stream(
         self,
@@ -103,17 +98,11 @@ class Models:
         *,
         messages: Sequence[Mapping[str, str]] | None = None,
         compare: bool = False,
-        max_new_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] | None = None,
+        **sampling: Unpack[Sampling],
     ) -> Iterator[ChatEvent]:
         """Like `chat`, word for word: `token` events, then one `done` with the whole answer. Refused when the first
         event is asked for. Closing the iterator stops the answer."""
-        sampling = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
-        options = {**sampling, "stop": list(stop) if stop is not None else None, "compare": compare}
-        return chat_stream(self._transport, model_id, question(prompt, messages, options))
+        return chat_stream(self._transport, model_id, question(prompt, messages, compare, sampling))
 
     def predict(
         self,

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from slm_client import Client, Conflict, ServiceUnreachable, Unavailable
+from slm_client.chat import Sampling
 
 ANSWER = {
     "model_id": "m", "text": "a b", "finish_reason": "stop", "usage": {"prompt_tokens": 3, "completion_tokens": 2},
@@ -50,6 +51,28 @@ def test_only_what_is_given_is_sent() -> None:
     assert (answer.base.text, answer.base.finish_reason) == ("c", "length")
     client.models.chat("m m", messages=[{"role": "user", "content": "Why?"}], compare=True)
     assert sent(client)["messages"] == [{"role": "user", "content": "Why?"}]
+
+
+def test_both_ways_of_asking_ask_the_same() -> None:
+    whole, streamed = (answering(json.dumps(ANSWER), kind="application/json"), answering(events(("done", ANSWER))))
+    sampling = Sampling(max_new_tokens=9, temperature=0.5, top_p=0.9, seed=1, stop=("x", "y"))
+    whole.models.chat("m m", "Why?", compare=True, **sampling)
+    list(streamed.models.chat_stream("m m", "Why?", compare=True, **sampling))
+    assert sent(whole) | {"stream": True} == sent(streamed)
+    assert {**sampling, "stop": ["x", "y"]}.items() <= sent(whole).items()
+
+
+def test_what_is_none_is_the_services_default() -> None:
+    client = answering(json.dumps(ANSWER), kind="application/json")
+    client.models.chat("m m", "Why?", seed=None, stop=None)
+    assert sent(client) == {"prompt": "Why?", "compare": False, "stream": False}
+
+
+def test_a_word_that_is_not_known_is_refused_at_once() -> None:
+    client = answering(json.dumps(ANSWER), kind="application/json")
+    with pytest.raises(TypeError, match=r"no temperatur; sampling is max_new_tokens, temperature"):
+        client.models.chat("m m", "Why?", temperatur=0.5)  # type: ignore[call-arg]
+    assert client.seen == []  # type: ignore[attr-defined]
 
 
 def test_words_come_one_by_one_and_the_answer_last() -> None:

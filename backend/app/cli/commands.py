@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import after, before, using
+from app.cli import after, asking, before, using
 from app.cli.shell import CODES, Group, Json, Key, NoWatch, Url
 
 app = typer.Typer(
@@ -210,24 +210,19 @@ def pull(
     rich_help_panel="Training", epilog="Example: slm train --data tickets.csv --eval held-out.csv --model smollm2"
 )
 def train(
-    data: Annotated[str, typer.Option("--data", help="A file to upload, or a dataset's name or id.")],
-    evaluation: Annotated[
-        str | None, typer.Option("--eval", help="The same, to score on; else a part of the data is held out.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Base model; left out, the first whose weights are here.", show_default=False)
-    ] = None,
+    data: asking.Data,
+    evaluation: asking.Evaluation = None,
+    model: asking.Base = None,
     name: Annotated[str | None, typer.Option(help="Left out, made from data and model.", show_default=False)] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the data.", show_default=False)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", show_default=False)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step.", show_default=False)] = None,
-    adapter: Annotated[str | None, typer.Option(help="lora or full.", show_default=False)] = None,
-    max_steps: Annotated[int | None, typer.Option(help="End after so many steps.", show_default=False)] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any further hyperparameter, as name=value.", show_default=False),
-    ] = None,
-    executor: Annotated[str | None, typer.Option(help="auto, local or simulation.", show_default=False)] = None,
+    method: asking.MethodName = None,
+    epochs: asking.Epochs = None,
+    learning_rate: asking.LearningRate = None,
+    batch_size: asking.BatchSize = None,
+    adapter: asking.AdapterName = None,
+    max_steps: asking.MaxSteps = None,
+    max_length: asking.MaxLength = None,
+    settings: asking.Settings = None,
+    executor: asking.ExecutorName = None,
     no_watch: NoWatch = False,
     as_json: Json = False,
     url: Url = None,
@@ -236,17 +231,21 @@ def train(
     """Train a model and watch it learn. Ctrl-C leaves; the training goes on."""
     from app.cli.training import Wanted, train
 
-    config = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "adapter": adapter,
-        "max_steps": max_steps,
-    }
-    wanted = Wanted(
-        data=data, evaluation=evaluation, model=model, name=name, config=config, settings=set_ or [], executor=executor
+    wanted = Wanted.of(
+        data,
+        evaluation,
+        model,
+        executor,
+        settings,
+        method=method,
+        adapter=adapter,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch_size=batch_size,
+        max_steps=max_steps,
+        max_length=max_length,
     )
-    train(wanted, watching=not no_watch, as_json=as_json, url=url, key=key)
+    train(wanted, name=name, watching=not no_watch, as_json=as_json, url=url, key=key)
 
 
 @app.command(rich_help_panel="Training", epilog="Example: slm watch Tickets")

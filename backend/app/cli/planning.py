@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.cli import connect, tables
 from app.cli.shell import print_json, say
-from app.cli.training import Wanted, dataset_of, parse_settings, ready_model
+from app.cli.training import Wanted
 
 if TYPE_CHECKING:
     from slm_client import Plan
@@ -18,23 +18,12 @@ _InWords = Callable[[float], str | None]
 
 
 def plan(wanted: Wanted, *, measure: bool, as_json: bool, url: str | None, key: str | None) -> None:
-    """Upload what is a file, and say what training on it would take."""
-    config = {name: value for name, value in wanted.config.items() if value is not None}
-    config |= parse_settings(wanted.settings)
+    """Say what the training would take."""
     with connect.client(url, key) as client:
-        learned = dataset_of(client, wanted.data, "training", quiet=True)
-        scored = dataset_of(client, wanted.evaluation, "evaluation", quiet=True) if wanted.evaluation else None
-        base = connect.model(client, wanted.model) if wanted.model else ready_model(client)
+        learned, base, request = wanted.found(client, quiet=True)
         if measure:
             say("Taking a few steps; this may take a minute or two.", quiet=True)
-        found = client.experiments.plan(
-            base_model_id=base.id,
-            training_dataset_id=learned.id,
-            eval_dataset_id=scored.id if scored else None,
-            training_config=config,
-            executor=wanted.executor,
-            measure=measure,
-        )
+        found = client.experiments.plan(**request, measure=measure)
     if as_json:
         print_json(found.wire)
         return

@@ -20,33 +20,48 @@ PATIENCE = 600.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """What `slm train` was asked for. `settings` are further hyperparameters as `name=value`."""
+    """What `slm plan` and `slm train` are asked for."""
 
     data: str
     evaluation: str | None
     model: str | None
-    name: str | None
-    config: Mapping[str, object]
-    settings: Sequence[str]
     executor: str | None
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        data: str,
+        evaluation: str | None,
+        model: str | None,
+        executor: str | None,
+        settings: Sequence[str] | None,
+        **hyperparameters: object,
+    ) -> Wanted:
+        """`settings` are further hyperparameters as `name=value`; those that are None were not given."""
+        given = {name: value for name, value in hyperparameters.items() if value is not None}
+        return cls(data, evaluation, model, executor, given | parse_settings(settings or ()))
+
+    def found(self, client: Client, *, quiet: bool) -> tuple[DatasetDetail, ModelDetail, dict[str, Any]]:
+        """The data to learn from, the base, and what `plan` and `create` take; what is a file is uploaded."""
+        learned = dataset_of(client, self.data, "training", quiet=quiet)
+        scored = dataset_of(client, self.evaluation, "evaluation", quiet=quiet) if self.evaluation else None
+        base = connect.model(client, self.model) if self.model else ready_model(client)
+        request = {
+            "base_model_id": base.id,
+            "training_dataset_id": learned.id,
+            "eval_dataset_id": scored.id if scored else None,
+            "training_config": self.config,
+            "executor": self.executor,
+        }
+        return learned, base, request
 
 
-def train(wanted: Wanted, *, watching: bool, as_json: bool, url: str | None, key: str | None) -> None:
-    """Upload what is a file, create the experiment, watch it."""
-    config = {name: value for name, value in wanted.config.items() if value is not None}
-    config |= parse_settings(wanted.settings)
+def train(wanted: Wanted, *, name: str | None, watching: bool, as_json: bool, url: str | None, key: str | None) -> None:
+    """Create the experiment, watch it."""
     with connect.client(url, key) as client:
-        learned = dataset_of(client, wanted.data, "training", quiet=as_json)
-        scored = dataset_of(client, wanted.evaluation, "evaluation", quiet=as_json) if wanted.evaluation else None
-        base = connect.model(client, wanted.model) if wanted.model else ready_model(client)
-        experiment = client.experiments.create(
-            wanted.name or f"{learned.name} with {base.name}",
-            base_model_id=base.id,
-            training_dataset_id=learned.id,
-            eval_dataset_id=scored.id if scored else None,
-            training_config=config,
-            executor=wanted.executor,
-        )
+        learned, base, request = wanted.found(client, quiet=as_json)
+        experiment = client.experiments.create(name or f"{learned.name} with {base.name}", **request)
         say(f"Experiment {experiment.name} ({connect.short(experiment.id)}): {experiment.executor}", quiet=as_json)
         _say_what_to_know(experiment, quiet=as_json)
         _go_on(client, experiment, watching=watching, as_json=as_json)
