@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
+
+from writing import as_jsonl, write
 
 SEED = 47
 TRAIN_ROWS = 140
@@ -78,7 +79,7 @@ def conversation(dice: random.Random, facts: list[Fact], *, held_out: bool) -> l
     return messages
 
 
-def rows(count: int, seed: int, *, held_out: bool) -> list[list[dict[str, str]]]:
+def rows(count: int, seed: int, *, held_out: bool) -> list[dict[str, list[dict[str, str]]]]:
     """Conversations over facts in equal shares, half of them with a second question; none twice."""
     dice = random.Random(seed)
     found: dict[str, list[dict[str, str]]] = {}
@@ -90,12 +91,7 @@ def rows(count: int, seed: int, *, held_out: bool) -> list[list[dict[str, str]]]
         found.setdefault(json.dumps(messages), messages)
     conversations = list(found.values())
     dice.shuffle(conversations)
-    return conversations
-
-
-def as_jsonl(conversations: list[list[dict[str, str]]]) -> bytes:
-    """The file's bytes: UTF-8, one conversation a line."""
-    return "".join(json.dumps({"messages": messages}) + "\n" for messages in conversations).encode()
+    return [{"messages": messages} for messages in conversations]
 
 
 def files() -> dict[str, bytes]:
@@ -106,13 +102,5 @@ def files() -> dict[str, bytes]:
     }
 
 
-def main() -> None:
-    folder = Path(__file__).parent
-    for name, content in files().items():
-        (folder / name).write_bytes(content)
-        records = content.count(b"\n")
-        print(f"{folder / name}: {records} rows")
-
-
 if __name__ == "__main__":
-    main()
+    write(files())

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
+
+from writing import as_jsonl, write
 
 SEED = 59
 TRAIN_ROWS = 120
@@ -118,11 +119,6 @@ def rows(pool: Pool, count: int, seed: int) -> list[dict[str, str]]:
     return pairs
 
 
-def as_jsonl(pairs: list[dict[str, str]]) -> bytes:
-    """The file's bytes: UTF-8, one pair a line."""
-    return "".join(json.dumps(pair) + "\n" for pair in pairs).encode()
-
-
 def files() -> dict[str, bytes]:
     """Both files by name."""
     return {
@@ -131,13 +127,5 @@ def files() -> dict[str, bytes]:
     }
 
 
-def main() -> None:
-    folder = Path(__file__).parent
-    for name, content in files().items():
-        (folder / name).write_bytes(content)
-        records = content.count(b"\n")
-        print(f"{folder / name}: {records} rows")
-
-
 if __name__ == "__main__":
-    main()
+    write(files())

@@ -8,12 +8,11 @@ occurs in the training file, so whoever answers it well has learned the task and
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
+
+from writing import as_csv, write
 
 SEED = 20
 TRAIN_ROWS = 240
@@ -222,30 +221,13 @@ def rows(pool: Pool, count: int, seed: int) -> list[tuple[str, str]]:
     return pairs
 
 
-def as_csv(pairs: list[tuple[str, str]]) -> bytes:
-    """The file's bytes: UTF-8, one record a line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("prompt", "completion"))
-    writer.writerows(pairs)
-    return text.getvalue().encode()
-
-
 def files() -> dict[str, bytes]:
     """Both files by name."""
     return {
-        "tickets-train.csv": as_csv(rows(TRAIN, TRAIN_ROWS, SEED)),
-        "tickets-eval.csv": as_csv(rows(EVAL, EVAL_ROWS, SEED + 1)),
+        "tickets-train.csv": as_csv(("prompt", "completion"), rows(TRAIN, TRAIN_ROWS, SEED)),
+        "tickets-eval.csv": as_csv(("prompt", "completion"), rows(EVAL, EVAL_ROWS, SEED + 1)),
     }
 
 
-def main() -> None:
-    folder = Path(__file__).parent
-    for name, content in files().items():
-        (folder / name).write_bytes(content)
-        records = content.count(b"\n") - 1
-        print(f"{folder / name}: {records} rows")
-
-
 if __name__ == "__main__":
-    main()
+    write(files())

@@ -8,10 +8,9 @@ counted words (TF-IDF) is left with guessing, who knows what words mean (a pretr
 
 from __future__ import annotations
 
-import csv
-import io
 import random
-from pathlib import Path
+
+from writing import as_csv, write
 
 SEED = 31
 TRAIN_ROWS = 240
@@ -79,30 +78,13 @@ def rows(words: dict[str, tuple[str, ...]], frames: tuple[str, ...], count: int,
     return pairs
 
 
-def as_csv(pairs: list[tuple[str, str]]) -> bytes:
-    """The file's bytes: UTF-8, one record a line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("text", "label"))
-    writer.writerows(pairs)
-    return text.getvalue().encode()
-
-
 def files() -> dict[str, bytes]:
     """Both files by name."""
     return {
-        "topics-train.csv": as_csv(rows(TRAIN, TRAIN_FRAMES, TRAIN_ROWS, SEED)),
-        "topics-eval.csv": as_csv(rows(EVAL, EVAL_FRAMES, EVAL_ROWS, SEED + 1)),
+        "topics-train.csv": as_csv(("text", "label"), rows(TRAIN, TRAIN_FRAMES, TRAIN_ROWS, SEED)),
+        "topics-eval.csv": as_csv(("text", "label"), rows(EVAL, EVAL_FRAMES, EVAL_ROWS, SEED + 1)),
     }
 
 
-def main() -> None:
-    folder = Path(__file__).parent
-    for name, content in files().items():
-        (folder / name).write_bytes(content)
-        records = content.count(b"\n") - 1
-        print(f"{folder / name}: {records} rows")
-
-
 if __name__ == "__main__":
-    main()
+    write(files())

@@ -33,7 +33,11 @@ def generator(name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(EXAMPLES))
     return module
 
 
@@ -50,9 +54,11 @@ def words(text: str) -> set[str]:
 
 @pytest.mark.parametrize("script", GENERATORS)
 def test_the_files_are_what_the_script_makes(script: str, tmp_path: Path) -> None:
-    shutil.copy(EXAMPLES / f"{script}.py", tmp_path)
-    subprocess.run([sys.executable, tmp_path / f"{script}.py"], check=True, capture_output=True)
-    for name in GENERATORS[script]:
+    for name in (script, "writing"):
+        shutil.copy(EXAMPLES / f"{name}.py", tmp_path)
+    done = subprocess.run([sys.executable, tmp_path / f"{script}.py"], check=True, capture_output=True, text=True)
+    for name, line in zip(GENERATORS[script], done.stdout.splitlines(), strict=True):
+        assert line == f"{tmp_path / name}: {len(read(name))} rows"
         assert (tmp_path / name).read_bytes() == (EXAMPLES / name).read_bytes()
 
 
