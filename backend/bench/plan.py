@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--set", action="append", default=[], help="a further hyperparameter, as name=value")
     arguments = parser.parse_args()
-    config = {"epochs": arguments.epochs, "early_stopping_patience": 1000}
+    config = {"epochs": arguments.epochs, "early_stopping_patience": None}
     config |= {name: json.loads(value) for name, _, value in (item.partition("=") for item in arguments.set)}
     results: list[bool] = []
     with tempfile.TemporaryDirectory(prefix="bench-plan-") as folder:

@@ -121,7 +121,7 @@ class Hyperparameters(Frozen):
     eval_fraction: float = Field(ge=0, le=0.5)
     """Share of the training data held out when no evaluation dataset is given; 0 holds nothing out."""
     early_stopping_patience: int | None = Field(default=None, ge=1, le=1000)
-    """Stop after so many evaluations without a lower validation loss; as many as there are epochs never stop early."""
+    """Stop after so many evaluations without a lower validation loss; null never stops early, left out it is 3."""
     save_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     """Steps between checkpoints; null lets the run choose (about ten a run, and one at each evaluation)."""
     save_total_limit: int = Field(default=2, ge=1, le=100)
@@ -140,6 +140,10 @@ class Hyperparameters(Frozen):
         if self.from_scratch and (self.method is not Method.PRETRAIN or self.adapter is not Adapter.FULL):
             raise ValueError("from_scratch is for method pretrain with adapter full")
         return self
+
+
+NULL_IS_MEANT = frozenset({"early_stopping_patience"})
+"""Hyperparameters with a default that may yet be null, which is then a choice like another."""
 
 
 def usual_rates(config: Hyperparameters) -> Rates:
@@ -161,13 +165,15 @@ def default_method(kind: DatasetKind | None, base: str | None) -> tuple[Method, 
 def resolve(
     requested: dict[str, Any], *, seed: int = 42, kind: DatasetKind | None = None, base: str | None = None
 ) -> tuple[Hyperparameters, dict[str, str]]:
-    """Fill in what was left out. Returns the hyperparameters and, for each default taken, the reason for it.
+    """Fill in what was left out, or is null where null says nothing of its own (`NULL_IS_MEANT`).
+
+    Returns the hyperparameters and, for each default taken, the reason for it.
 
     `kind` of the training data and the kind of `base` model (`causal`, `encoder`) decide the method where none is
     given. Raises `pydantic.ValidationError` for values out of range or unknown keys, `ValueError` for an unknown method
     or adapter.
     """
-    given = {key: value for key, value in requested.items() if value is not None}
+    given = {key: value for key, value in requested.items() if value is not None or key in NULL_IS_MEANT}
     usual_method, why_method = default_method(kind, base)
     method = Method(given.get("method", usual_method))
     facts = METHOD_FACTS[method]

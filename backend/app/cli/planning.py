@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
 from app.cli import connect, tables
@@ -29,7 +29,7 @@ def plan(wanted: Wanted, *, measure: bool, as_json: bool, url: str | None, key: 
         return
     say(f"{base.name} on {learned.name}: {found.method} with {found.adapter}. {found.executor_reason}")
     _say_figures(found)
-    _say_settings(found)
+    _say_settings(found, asked=wanted.config)
     if found.overlap is not None:
         matches = sum(int(found.overlap.get(kind) or 0) for kind in ("exact", "normalised", "near"))
         say(f"overlap: {matches} of {found.overlap.get('rows')} evaluation rows are like training rows")
@@ -62,17 +62,11 @@ def _between(figure: Figure, say_it: _InWords) -> str:
     return f"{say_it(figure.low)} – {say_it(figure.high)}"
 
 
-def _say_settings(found: Plan) -> None:
-    """The values that shape the learning, each with where it comes from."""
+def _say_settings(found: Plan, *, asked: Container[str]) -> None:
+    """The values that were chosen, by whoever asked or for a reason; the rest are the same for every training."""
     rows = [
         (name, value, found.reasons.get(name, "as asked for").rstrip("."))
         for name, value in found.training_config.items()
-        if name in found.reasons or (name in _MAY_BE_ASKED and value is not None)
+        if name in found.reasons or name in asked
     ]
     tables.print_table(("setting", "value", "why"), rows)
-
-
-_MAY_BE_ASKED = frozenset(
-    {"method", "adapter", "learning_rate", "epochs", "batch_size", "max_length", "max_steps", "lora_r", "seed"}
-)
-"""Of the settings that have no reason, those that are shown: the others are the same for every training."""

@@ -69,6 +69,17 @@ def test_every_default_has_its_reason_and_every_figure_its_basis(client: TestCli
     assert client.get("/experiments").json() == []
 
 
+def test_no_patience_is_shown_and_kept_as_it_was_asked(client: TestClient, base: str) -> None:
+    body = {"base_model_id": base, "training_dataset_id": upload(client, task_rows(40))}
+    assert plan(client, body)["training_config"]["early_stopping_patience"] == 3
+    body |= {"training_config": {"early_stopping_patience": None}}
+    found = plan(client, body)
+    assert found["training_config"]["early_stopping_patience"] is None
+    assert "early_stopping_patience" not in found["reasons"]
+    made = client.post("/experiments", json=body | {"name": "whole way"}).json()
+    assert made["training_config"]["early_stopping_patience"] is None
+
+
 def test_more_rows_take_more(client: TestClient, base: str) -> None:
     few, many = (
         plan(client, {"base_model_id": base, "training_dataset_id": upload(client, task_rows(count))})

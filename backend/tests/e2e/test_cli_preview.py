@@ -64,13 +64,20 @@ def test_what_is_refused_is_a_sentence(service: Service) -> None:
 
 def test_a_plan_says_what_it_takes_and_why(service: Service) -> None:
     dataset = service.upload(rows(60), name="sixty")
-    said = slm(service, "plan", "--data", dataset, "--model", "tiny-llama", "--epochs", "2", "--set", "max_length=64")
+    command = ("plan", "--data", dataset, "--model", "tiny-llama", "--epochs", "2", "--max-length", "64")
+    said = slm(service, *command, "--set", "early_stopping_patience=null", "--set", "dpo_beta=0.2")
     assert "tiny-llama on sixty: sft with lora. Trains on this machine" in said
     assert "learned from 54 rows, scored on 6" in said
     assert [line.split() for line in said.splitlines() if line.startswith("steps")] == [["steps", "14", "formula"]]
     assert [line.split()[:2] for line in said.splitlines() if line.startswith(("epochs", "max_length"))] == [
         ["epochs", "2.0"], ["max_length", "64"],
     ]  # fmt: skip
+    assert [line.split() for line in said.splitlines() if line.startswith(("early", "dpo"))] == [
+        ["early_stopping_patience", "–", "as", "asked", "for"], ["dpo_beta", "0.2", "as", "asked", "for"],
+    ]  # fmt: skip
+    tokens = next(line.split() for line in said.splitlines() if line.startswith("tokens"))
+    assert tokens[3] == "–"
+    assert int(tokens[2].replace(",", "")) < int(tokens[1].replace(",", "")) < int(tokens[4].replace(",", ""))
     assert "usual for sft with lora" in said
     assert service.client.experiments.list() == []
 
@@ -88,4 +95,4 @@ def test_a_plan_for_a_script_and_what_is_refused(service: Service) -> None:
         ).wire
     )
     assert base["method"] == "sft"
-    assert "classify" in slm(service, *command, "--set", "method=classify", code=4)
+    assert "classify" in slm(service, *command, "--method", "classify", code=4)

@@ -73,6 +73,18 @@ def test_what_is_asked_wins_and_has_no_reason() -> None:
     assert "adapter" in reasons
 
 
+def test_null_is_left_out_but_where_it_says_something() -> None:
+    """No patience at all is a choice; no learning rate is none."""
+    left_out, reasons = resolve({})
+    assert (left_out.early_stopping_patience, "early_stopping_patience" in reasons) == (3, True)
+    config, reasons = resolve({"early_stopping_patience": None, "learning_rate": None, "method": None})
+    assert (config.early_stopping_patience, "early_stopping_patience" in reasons) == (None, False)
+    assert config.learning_rate == left_out.learning_rate
+    again, reasons = resolve(json.loads(config.model_dump_json()))
+    assert again == config, "what was resolved once means the same again"
+    assert reasons == {}
+
+
 @pytest.mark.parametrize("adapter", Adapter)
 @pytest.mark.parametrize("method", Method)
 def test_the_learning_rate_suits_what_learns(method: Method, adapter: Adapter) -> None:

@@ -216,12 +216,26 @@ def test_max_steps_ends_it(train: Callable[..., Trained]) -> None:
     assert last(events)["evaluation"]["training_statistics"]["total_steps"] == 3
 
 
-def test_early_stopping_keeps_the_best(train: Callable[..., Trained]) -> None:
-    """Answers drawn by lot can be memorised, never foretold: validation turns up, training ends, the best is kept."""
+def drawn_by_lot() -> list[dict[str, str]]:
+    """Answers that can be memorised, never foretold: validation turns up."""
     dice = random.Random(1)
     words = ("cat", "dog", "bird", "one", "two")
-    rows = [{"prompt": f"red {n}?", "completion": dice.choice(words)} for n in range(48)]
-    _, events = train(rows, eval_fraction=0.3, adapter="full",
+    return [{"prompt": f"red {n}?", "completion": dice.choice(words)} for n in range(48)]
+
+
+def test_without_patience_it_goes_its_whole_way(train: Callable[..., Trained]) -> None:
+    config = LEARNS | {"epochs": 8, "learning_rate": 3e-2, "early_stopping_patience": None}
+    _, events = train(drawn_by_lot(), eval_fraction=0.3, adapter="full", **config)
+    card = last(events)["evaluation"]
+    curve = card["loss_curve"]["val_loss"]
+    assert curve.index(min(curve)) < len(curve) - 4, "it would have ended by the usual three"
+    assert card["training_statistics"]["total_steps"] == card["training_statistics"]["planned_steps"]
+    assert not card["training_statistics"]["stopped_early"]
+
+
+def test_early_stopping_keeps_the_best(train: Callable[..., Trained]) -> None:
+    """Training ends where validation turns up, the best is kept."""
+    _, events = train(drawn_by_lot(), eval_fraction=0.3, adapter="full",
                       **LEARNS | {"epochs": 60, "learning_rate": 1e-2, "early_stopping_patience": 2})  # fmt: skip
     assert "stopped_early" in warnings(events)
     card = last(events)["evaluation"]
