@@ -33,6 +33,14 @@ _SIZES: dict[str, dict[str, Any]] = {
 """Model type → a configuration of three to five million parameters."""
 
 
+def plain_config(model_type: str) -> Any:
+    """The architecture as it is by default. Raises `RunFailure` for one that is not known here."""
+    if model_type not in _SIZES:
+        known = ", ".join(sorted(_SIZES))
+        raise RunFailure("model_unsupported", f"from_scratch makes models of the kinds {known}, not {model_type}.")
+    return AutoConfig.for_model(model_type)
+
+
 def make(folder: Path, texts: Iterable[str], *, model_type: str, max_length: int, seed: int) -> None:
     """Put tokenizer, configuration and random weights into `folder`, whole or not at all; nothing where it exists.
 
@@ -40,9 +48,7 @@ def make(folder: Path, texts: Iterable[str], *, model_type: str, max_length: int
     """
     if folder.is_dir():
         return
-    if model_type not in _SIZES:
-        known = ", ".join(sorted(_SIZES))
-        raise RunFailure("model_unsupported", f"from_scratch makes models of the kinds {known}, not {model_type}.")
+    plain_config(model_type)
     tokenizer = train_tokenizer(texts)
     end = tokenizer.eos_token_id
     length = {"n_positions" if model_type == "gpt2" else "max_position_embeddings": max_length}

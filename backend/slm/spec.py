@@ -97,6 +97,8 @@ class ModelRef(Frozen):
     adapters: tuple[str, ...] = ()
     method: Method | None = None
     """How a fine-tuned model was trained last, which decides the head it has; null for a base."""
+    model_type: str | None = None
+    """The architecture, told where nothing else is asked of the model and its weights need not be here."""
 
 
 class TrainSpec(Frozen):

@@ -84,7 +84,7 @@ def decide(session: Session, request: Request, settings: Settings) -> Decision:
     Raises `SpecRejected` or `Conflict` with the reason why it cannot be had.
     """
     config, reasons = _resolve(request)
-    executor, why = _decide_executor(session, request, settings)
+    executor, why = _decide_executor(session, request, config, settings)
     estimated = plans.estimate(
         session, config, base=request.base, train=request.train, evaluate=request.evaluate, settings=settings
     )
@@ -187,14 +187,17 @@ def _sentence(message: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _decide_executor(session: Session, request: Request, settings: Settings) -> tuple[str, str]:
-    """The executor and why: `auto` trains where the weights are here, else simulates and says how to get them."""
+def _decide_executor(
+    session: Session, request: Request, config: Hyperparameters, settings: Settings
+) -> tuple[str, str]:
+    """The executor and why: `auto` trains where what it starts from is here, else simulates and says how to get it."""
     if request.executor == "simulation":
         return "simulation", "Simulation was asked for: its numbers are made up."
-    missing = references.missing_weights(session, request.base, settings)
-    if missing is None:
-        asked = "asked for" if request.executor == "local" else "the base model's weights are on this machine"
-        return "local", f"Trains on this machine: {asked}."
+    start, missing = references.ground(session, request.base, config, settings)
+    if start is not None:
+        scratch = "what begins from scratch needs no weights"
+        here = scratch if start.model_type is not None else "the base model's weights are on this machine"
+        return "local", f"Trains on this machine: {'asked for' if request.executor == 'local' else here}."
     if request.executor == "local":
         raise Conflict(f"executor: cannot train for real: {missing}", code="weights_missing")
     return "simulation", f"Simulated, its numbers are made up: {missing}"
@@ -203,11 +206,14 @@ def _decide_executor(session: Session, request: Request, settings: Settings) -> 
 def train_spec(
     session: Session, request: Request, config: Hyperparameters, settings: Settings, identity: str, run_id: str
 ) -> TrainSpec:
+    start, missing = references.ground(session, request.base, config, settings)
+    if start is None:
+        raise Conflict(f"executor: cannot train for real: {missing}", code="weights_missing")
     return TrainSpec(
         run_id=run_id,
         experiment_id=identity,
         attempt=1,
-        model=references.model_reference(session, request.base, settings),
+        model=start,
         train=references.dataset_reference(request.train, settings),
         eval=references.dataset_reference(request.evaluate, settings) if request.evaluate else None,
         config=config,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -10,7 +12,7 @@ from app.config import Settings
 from app.errors import FieldError, SpecRejected
 from app.models import Dataset, Model
 from app.services import model as models
-from slm.spec import CAUSAL, DatasetRef, Method, ModelRef
+from slm.spec import CAUSAL, DatasetRef, Hyperparameters, Method, ModelRef
 
 
 def base_kind(model: Model) -> str:
@@ -46,6 +48,25 @@ def missing_weights(session: Session, model: Model, settings: Settings) -> str |
                 )
             return f"the files of '{part.name}' are gone from the data folder."
     return None
+
+
+def architecture(model: Model) -> str | None:
+    """A base's architecture as transformers calls it, known before its weights are here of those that are seeded."""
+    details: Mapping[str, Any] = model.details or {}
+    found = (details.get("weights_detail") or {}).get("model_type") or details.get("family")
+    return str(found) if found and model.model_type == "base" else None
+
+
+def ground(session: Session, model: Model, config: Hyperparameters, settings: Settings) -> tuple[ModelRef | None, str]:
+    """What a training starts from, or None and why it cannot.
+
+    From scratch nothing is taken from the model but its architecture; where that is known its weights are not needed.
+    """
+    missing = missing_weights(session, model, settings)
+    kind = architecture(model) if config.from_scratch else None
+    if missing is not None and kind is None:
+        return None, missing
+    return model_reference(session, model, settings).model_copy(update={"model_type": kind}), ""
 
 
 def model_reference(session: Session, model: Model, settings: Settings) -> ModelRef:

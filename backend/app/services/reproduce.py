@@ -20,7 +20,7 @@ from app.services import evaluation as evaluations
 from app.services import experiment as experiments
 from app.services import model as models
 from app.services import training
-from app.services.references import dataset_reference, missing_weights, model_reference
+from app.services.references import dataset_reference, ground
 from slm.spec import SimulationSpec, TrainSpec, parse_spec
 
 _MACHINE = ("device", "precision", "micro_batch", "accumulation", "threads")
@@ -63,10 +63,10 @@ def prepare(session: Session, experiment_id: str, settings: Settings) -> tuple[E
 def _found_again(session: Session, first: Experiment, spec: TrainSpec, settings: Settings) -> TrainSpec:
     """The spec with files where they are now. Raises `Conflict` where they are gone; the run checks their digests."""
     base = models.get(session, first.base_model_id, missing="Base model not found")
-    missing = missing_weights(session, base, settings)
-    if missing is not None:
+    start, missing = ground(session, base, spec.config, settings)
+    if start is None:
         raise Conflict(f"It cannot be repeated: {missing}", code="weights_missing")
-    places: dict[str, Any] = {"model": model_reference(session, base, settings)}
+    places: dict[str, Any] = {"model": start}
     for role, reference in (("train", spec.train), ("eval", spec.eval)):
         if reference is None:
             continue

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import transformers
 
-from slm import adapters, checkpoints
+from slm import adapters, checkpoints, scratch
 from slm.checkpoints import Checkpoint, Loaded
 from slm.data.render import BaseRenderer
 from slm.errors import Cancelled, Interrupted, RunFailure
@@ -120,7 +120,7 @@ class Training:
     def _prepare(self) -> tuple[Any, BaseRenderer, rows.Prepared]:
         self.log.append("phase", phase="preparing")
         adapters.require(self.config, self.spec.model)
-        config = checkpoints.load_config(self.spec.model)
+        config = self._described()
         if (refusal := self.recipe.refusal(config) or self._other_head()) is not None:
             raise RunFailure("model_unsupported", refusal)
         ground = self.recipe.ground(
@@ -151,6 +151,13 @@ class Training:
         counts = {**prepared.as_fields(), "steps_per_epoch": per_epoch, "total_steps": planned}
         self.log.append("prepared", payload=counts)
         return tokenizer, renderer, prepared
+
+    def _described(self) -> Any:
+        """The configuration of what was asked for; from scratch, its architecture's, for which no weights are needed."""
+        kind = self.spec.model.model_type
+        if self.config.from_scratch and kind is not None:
+            return scratch.plain_config(kind)
+        return checkpoints.load_config(self.spec.model)
 
     def _other_head(self) -> str | None:
         """Why a model that another method gave a head of its own cannot learn by this one, or None."""

@@ -247,3 +247,21 @@ def test_four_bits_say_what_they_lack(
     assert reason in str(gate.no_qlora(machine))
     monkeypatch.setattr(gate, "find_spec", lambda _name: object())
     assert (gate.no_qlora(machine) is None) == bool(gpus)
+
+
+def test_from_scratch_no_weights_are_needed(platform: Platform) -> None:
+    """Of a base whose architecture is known; what is not from scratch is simulated as ever."""
+    texts = [{"text": f"{row['prompt']} {row['completion']}"} for row in task_rows(40)]
+    scratch = {"method": "pretrain", "from_scratch": True}
+    absent = {"base_model_id": platform.absent}
+    found = platform.create(platform.body(texts, training_config=scratch, **absent))
+    assert (found["executor"], found["simulated"]) == ("local", False)
+    assert found["executor_reason"] == "Trains on this machine: what begins from scratch needs no weights."
+    assert (
+        platform.plan(platform.body(texts, training_config=scratch, executor="local", **absent))["executor"] == "local"
+    )
+    plain = platform.plan(platform.body(texts, training_config={"method": "pretrain"}, **absent))
+    assert (plain["executor"], plain["simulated"]) == ("simulation", True)
+    unknown = platform.client.post("/models", json={"name": "unknown", "source": {"hub": "somebody/something"}}).json()
+    body = platform.body(texts, training_config=scratch, base_model_id=unknown["id"])
+    assert platform.plan(body)["executor"] == "simulation", "nothing tells its architecture yet"
