@@ -153,7 +153,7 @@ class Training:
         return tokenizer, renderer, prepared
 
     def _described(self) -> Any:
-        """The configuration of what was asked for; from scratch, its architecture's, for which no weights are needed."""
+        """The configuration of what was asked for; from scratch, its architecture's, which needs no weights."""
         kind = self.spec.model.model_type
         if self.config.from_scratch and kind is not None:
             return scratch.plain_config(kind)
