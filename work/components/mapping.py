@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -40,6 +40,15 @@ ROLES = {
 def title(kind: str | None) -> str:
     """What people call a kind."""
     return KINDS[kind].title if kind in KINDS else "Not understood yet" if kind is None else kind
+
+
+def proposed(kind: str, columns: Sequence[str], known: Mapping[str, str] | None) -> dict[str, str]:
+    """Role → column: as it is known, else by the name, else in order where there are just as many columns as needed."""
+    required, optional = KINDS[kind].required, KINDS[kind].optional
+    found = {role: role for role in required + optional if role in columns}
+    if not found and not known and len(columns) == len(required):
+        found = dict(zip(required, columns, strict=True))
+    return found | {role: column for role, column in (known or {}).items() if column in columns}
 
 
 def lacks(kind: str, chosen: Mapping[str, str | None]) -> str | None:

@@ -67,7 +67,7 @@ def test_rows_come_page_by_page(tickets: Recorded, open_page: Open) -> None:
 
 def test_columns_nobody_understands_ask_for_a_mapping(api: Recorded, open_page: Open) -> None:
     reason = "No known kind of data fits the columns."
-    unknown = recorded.dataset("d1", columns=["frage", "antwort"], kind=None, mapping=None, kind_reason=reason)
+    unknown = recorded.dataset("d1", columns=["frage", "antwort", "datum"], kind=None, mapping=None, kind_reason=reason)
     api.add("datasets", unknown).on("GET", "/datasets/[^/]+/rows", [recorded.row(2, example=None)])
     shown = open_page("datasets", id="d1")
     assert reason in [warning.value for warning in shown.warning]
@@ -78,6 +78,16 @@ def test_columns_nobody_understands_ask_for_a_mapping(api: Recorded, open_page: 
     shown.selectbox(key="mapping_prompt_completion_completion").select("antwort").run()
     shown.button(key="mapping_save").click().run()
     assert not shown.exception
+    assert api.sent("PATCH", "/datasets/d1") == [{"mapping": {"prompt": "frage", "completion": "antwort"}}]
+
+
+def test_two_columns_are_proposed_in_their_order_and_saved_by_a_click(api: Recorded, open_page: Open) -> None:
+    unknown = recorded.dataset("d1", columns=["frage", "antwort"], kind=None, mapping=None)
+    api.add("datasets", unknown).on("GET", "/datasets/[^/]+/rows", [])
+    shown = open_page("datasets", id="d1")
+    assert shown.selectbox(key="mapping_prompt_completion_prompt").value == "frage"
+    assert shown.selectbox(key="mapping_prompt_completion_completion").value == "antwort"
+    shown.button(key="mapping_save").click().run()
     assert api.sent("PATCH", "/datasets/d1") == [{"mapping": {"prompt": "frage", "completion": "antwort"}}]
 
 

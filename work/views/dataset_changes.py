@@ -41,15 +41,15 @@ def mapping_editor(client: Client, dataset: DatasetDetail) -> None:
 
 def _roles(dataset: DatasetDetail, kind: str) -> dict[str, str | None]:
     required, optional = mapping.KINDS[kind].required, mapping.KINDS[kind].optional
+    proposed = mapping.proposed(kind, dataset.columns, dataset.mapping)
     chosen: dict[str, str | None] = {}
     for place, role in zip(st.columns(min(3, len(required + optional))) * 3, required + optional, strict=False):
         options = [NOT_USED, *dataset.columns]
-        known = (dataset.mapping or {}).get(role) or (role if role in dataset.columns else None)
         with place:
             column = st.selectbox(
                 f"{role}{'' if role in required else ' (optional)'}",
                 options,
-                index=options.index(known) if known in options else 0,
+                index=options.index(proposed[role]) if role in proposed else 0,
                 key=f"mapping_{kind}_{role}",
                 help=mapping.ROLES[role],
             )

@@ -32,7 +32,7 @@ from slm.data.blocks import (
     utf8_chunks,
 )
 from slm.data.json_array import ArrayReader, json_error
-from slm.data.layouts import Guess, Layout
+from slm.data.schema import Guess, Schema
 from slm.spec import FileFormat
 
 __all__ = [
@@ -82,19 +82,19 @@ class Block:
     """Consecutive records. CSV: `names` is the header and each row a list of cells; JSON: each row a parsed value.
 
     `first` is the number of the first record where lines alone do not tell records apart: in a JSON array. With a
-    `layout` the rows are records of that layout.
+    `schema` the rows are records of that schema.
     """
 
     names: tuple[str, ...] | None
     rows: list[Any]
     lines: Sequence[int]
     first: int | None = None
-    layout: Layout | None = None
+    schema: Schema | None = None
 
     def record(self, index: int) -> Record:
         row, line = self.rows[index], self.lines[index]
-        if self.layout is not None:
-            return Record(line, self.layout.values(row))
+        if self.schema is not None:
+            return Record(line, self.schema.values(row))
         if self.names is None:
             return _json_record(line, row)
         if len(row) == len(self.names):
@@ -127,16 +127,16 @@ def iter_records(path: Path, file_format: FileFormat, *, encoding: str | None = 
 
 
 def iter_blocks(
-    path: Path, file_format: FileFormat, *, encoding: str | None = None, laid_out: bool = False
+    path: Path, file_format: FileFormat, *, encoding: str | None = None, by_schema: bool = False
 ) -> Iterator[Block]:
     """The same records in blocks of about 512 KiB (a longer record makes a longer block).
 
-    `laid_out`: as for `line_records`.
+    `by_schema`: as for `line_records`.
     """
     encoding = checked_encoding(encoding)
     with path.open("rb") as file:
         if file_format is FileFormat.JSONL:
-            yield from line_records(LineBlocks(file, encoding, carriage_returns=False), laid_out=laid_out)
+            yield from line_records(LineBlocks(file, encoding, carriage_returns=False), by_schema=by_schema)
         else:
             yield from (_csv_blocks if file_format is FileFormat.CSV else _json_blocks)(file, encoding)
 
@@ -271,21 +271,21 @@ def _header(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def line_records(blocks: LineBlocks, *, laid_out: bool = False) -> Iterator[Block]:
+def line_records(blocks: LineBlocks, *, by_schema: bool = False) -> Iterator[Block]:
     """The records of JSONL; where they end, `blocks.line` is the number of the line after the last.
 
-    With `laid_out`, the rows of a block may all be of one `layout`, as the first rows of the blocks before suggest.
+    With `by_schema`, the rows of a block may all be of one `schema`, as the first rows of the blocks before suggest.
     """
-    guess = Guess() if laid_out else None
+    guess = Guess() if by_schema else None
     for block in blocks:
         small = len(block) <= MAX_RECORD_BYTES
-        layout, rows = guess.rows(block) if guess and small else (None, None)
+        schema, rows = guess.rows(block) if guess and small else (None, None)
         if rows is None and small:
             rows = _parsed_together(block)
             if guess and rows:
                 guess.learn(rows[0])
         if rows is not None:
-            yield Block(None, rows, range(blocks.line, blocks.line + len(rows)), layout=layout)
+            yield Block(None, rows, range(blocks.line, blocks.line + len(rows)), schema=schema)
             blocks.line += len(rows)
             continue
         raws = block.split(b"\n")

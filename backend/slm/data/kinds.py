@@ -85,11 +85,13 @@ class Detector:
         self._votes: Counter[Reading] = Counter()
         self._extras: dict[Reading, set[tuple[str, str]]] = {}
         self._rows = 0
+        self._first: Sequence[str] = ()
         self._last: tuple[Sequence[str], list[tuple[Reading, set[tuple[str, str]]]]] = ((), [])
 
     def see(self, names: Sequence[str], count: int = 1) -> None:
         """`count` more rows have exactly these columns."""
         self._rows += count
+        self._first = self._first or names
         if names != self._last[0]:
             self._last = (names, readings(names))
         for reading, extras in self._last[1]:
@@ -99,6 +101,7 @@ class Detector:
     def join(self, later: Detector) -> None:
         """Hear what `later` heard, in rows that come after these."""
         self._rows += later._rows
+        self._first = self._first or later._first
         self._votes.update(later._votes)
         for reading, extras in later._extras.items():
             self._extras.setdefault(reading, set()).update(extras)
@@ -106,7 +109,9 @@ class Detector:
     def decide(self) -> tuple[DatasetKind | None, dict[str, str] | None, str]:
         """Kind, mapping (role → column) and the reason in a sentence; no kind where nothing, or too much, fits."""
         if not self._votes:
-            return None, None, f"No known kind of data fits the columns. {ASK}"
+            pair = tuple(zip(REQUIRED[DatasetKind.PROMPT_COMPLETION], self._first, strict=False))
+            ask = _ask_for((DatasetKind.PROMPT_COMPLETION, pair)) if len(pair) > 1 else ASK
+            return None, None, f"No known kind of data fits the columns. {ask}"
         best = max(self._votes.values())
         winners = [reading for reading, votes in self._votes.items() if votes == best]
         if len(winners) > 1:

@@ -27,7 +27,7 @@ from slm.data.examples import (
     to_example,
 )
 from slm.data.formats import MAX_COLUMNS, Block, Unusable
-from slm.data.layouts import MESSAGES
+from slm.data.schema import MESSAGES
 from slm.spec import DatasetKind
 
 MAX_FAULTS = 100
@@ -67,8 +67,8 @@ class Turns:
         return cls(list(map(messages.__getitem__, map(slice, until, until[1:]))), roles, contents, counts)
 
     @classmethod
-    def of_layout(cls, column: Sequence[tuple[Any, ...]]) -> Turns:
-        """The same of conversations that a `Layout` decoded."""
+    def of_schema(cls, column: Sequence[tuple[Any, ...]]) -> Turns:
+        """The same of conversations that a `Schema` decoded."""
         turns = list(chain.from_iterable(column))
         roles, contents = (list(map(attrgetter(name), turns)) for name in ("role", "content"))
         return cls(column, roles, contents, list(map(len, column)))
@@ -85,10 +85,10 @@ class Group:
         *,
         types: Sequence[type] | None = None,
     ) -> None:
-        """`types`: the one type of each column, where that is known; a list is a conversation of a `Layout` then."""
+        """`types`: the one type of each column, where that is known; a list is a conversation of a `Schema` then."""
         self.names, self.columns, self.index = names, columns, index
         self._types = [set(map(type, column)) for column in columns] if types is None else [{found} for found in types]
-        self._laid_out = types is not None
+        self._by_schema = types is not None
         self.is_text = [types == {str} for types in self._types]
         self._full: dict[int, bool] = {}
         self._lengths: dict[int, list[int]] = {}
@@ -119,7 +119,7 @@ class Group:
     def turns(self, place: int) -> Turns | None:
         """The column's conversations, where every cell is a plain one."""
         if place not in self._turns:
-            made = Turns.of_layout if self._laid_out else Turns.of
+            made = Turns.of_schema if self._by_schema else Turns.of
             self._turns[place] = made(self.columns[place]) if self.lists(place) else None
         return self._turns[place]
 
@@ -135,9 +135,9 @@ class Group:
 def grouped(block: Block) -> tuple[list[Group], list[int]]:
     """The block's rows by their fields, and the places of rows that have no usable fields at all."""
     rows = block.rows
-    if block.layout is not None:
-        found = block.layout.columns(rows)
-        return [Group(block.layout.names, found, range(len(rows)), types=block.layout.types)], []
+    if block.schema is not None:
+        found = block.schema.columns(rows)
+        return [Group(block.schema.names, found, range(len(rows)), types=block.schema.types)], []
     if block.names is not None:
         columns: list[Sequence[Any]]
         width = len(block.names)

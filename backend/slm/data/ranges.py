@@ -65,7 +65,7 @@ def second_pass(path: Path, file_format: FileFormat, encoding: str | None, readi
     ranges = _ranges(path, file_format, encoding)
     if len(ranges) == 1:
         tally = Tally(*reading)
-        for block in iter_blocks(path, file_format, encoding=encoding, laid_out=True):
+        for block in iter_blocks(path, file_format, encoding=encoding, by_schema=True):
             tally.see(block, *grouped(block))
         return tally
     tasks = [partial(_tallied, path, span, reading) for span in ranges[1:]]
@@ -89,7 +89,7 @@ def _ranges(path: Path, file_format: FileFormat, encoding: str | None) -> list[S
 def _alone(path: Path, file_format: FileFormat, encoding: str | None, reading: Reading | None) -> Measured:
     survey, duplicates = Survey(), Duplicates(path.parent)
     tally = Tally(*reading) if reading else None
-    for block in iter_blocks(path, file_format, encoding=encoding, laid_out=True):
+    for block in iter_blocks(path, file_format, encoding=encoding, by_schema=True):
         tally = _see(block, survey, duplicates, tally)
     repeated = duplicates.count()
     return Measured(survey, tally or Tally(None, {}), repeated, duplicates.exact)
@@ -152,7 +152,7 @@ def _measured(path: Path, span: Span, reading: Reading, duplicates: Duplicates) 
     with path.open("rb") as file:
         lines = LineBlocks(file, None, carriage_returns=False, span=span)
         try:
-            for block in line_records(lines, laid_out=True):
+            for block in line_records(lines, by_schema=True):
                 _see(block, survey, duplicates, tally)
         except BrokenSyntax:
             return None
@@ -163,7 +163,7 @@ def _tallied(path: Path, span: Span, reading: Reading) -> tuple[int, Tally]:
     tally = Tally(*reading)
     with path.open("rb") as file:
         lines = LineBlocks(file, None, carriage_returns=False, span=span)
-        for block in line_records(lines, laid_out=True):
+        for block in line_records(lines, by_schema=True):
             tally.see(block, *grouped(block))
         return lines.line - 1, tally
 

@@ -87,8 +87,8 @@ def test_doubt_asks_for_a_mapping_and_shows_one(columns: list[str], words: str) 
     assert reason.endswith("}.")
 
 
-def test_the_shown_mapping_settles_the_doubt() -> None:
-    columns = ["text", "label", "prompt", "completion"]
+@pytest.mark.parametrize("columns", [["text", "label", "prompt", "completion"], ["Recipe line", "Metric", "Notes"]])
+def test_the_shown_mapping_settles_the_doubt(columns: list[str]) -> None:
     reason = detect([columns])[2]
     shown = json.loads(reason[reason.index("{") : reason.rindex("}") + 1])
     assert kind_of_mapping(shown, columns) in (PAIR, DatasetKind.CLASSIFICATION)

@@ -1,8 +1,8 @@
-"""JSON lines of one layout, decoded straight into their fields: two thirds of the work of making dictionaries of them.
+"""JSON lines of one schema, decoded straight into their fields: two thirds of the work of making dictionaries of them.
 
-A layout is only a shorter way to the same values: whatever does not fit it (another field, a null, an unknown role, a
-broken line) makes `Layout.rows` answer None, and the block is parsed as any JSON. So nothing is judged here.
-msgspec is as strict as orjson about what JSON is; tests/slm/data/test_layouts.py holds them against each other.
+A schema is only a shorter way to the same values: whatever does not fit it (another field, a null, an unknown role, a
+broken line) makes `Schema.rows` answer None, and the block is parsed as any JSON. So nothing is judged here.
+msgspec is as strict as orjson about what JSON is; tests/slm/data/test_schema.py holds them against each other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 _MOST_FIELDS = 64
 _MISSES = 4
-"""Blocks on end that did not fit the layout expected, after which none is expected."""
+"""Blocks on end that did not fit the schema expected, after which none is expected."""
 _WHOLE = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """Whole numbers that JSON parsers agree on."""
 _END = b"\nnull\n"
@@ -48,7 +48,7 @@ MESSAGES: dict[tuple[str, str], type[OpenAIMessage] | type[ShareGPTMessage]] = {
 """Keys of a plain message → what stands for it."""
 
 
-class Layout:
+class Schema:
     """Records with exactly the fields `names`, each of its one type: text, whole number or plain conversation."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
@@ -67,8 +67,8 @@ class Layout:
         self.types = [_PYTHON.get(found, list) for found in fields.values()]
 
     @classmethod
-    def of(cls, value: Any) -> Layout | None:
-        """The layout of this record; None where it has none."""
+    def of(cls, value: Any) -> Schema | None:
+        """The schema of this record; None where it has none."""
         if not isinstance(value, dict) or not 0 < len(value) <= _MOST_FIELDS:
             return None
         fields = {name: _type_of(cell) for name, cell in value.items()}
@@ -110,23 +110,23 @@ class Layout:
 
 
 class Guess:
-    """Which layout the next block may have; given up where it was wrong again and again."""
+    """Which schema the next block may have; given up where it was wrong again and again."""
 
     def __init__(self) -> None:
-        self._layout: Layout | None = None
+        self._schema: Schema | None = None
         self._misses = 0
 
-    def rows(self, block: bytes) -> tuple[Layout | None, list[Any] | None]:
-        rows = self._layout.rows(block) if self._layout is not None else None
+    def rows(self, block: bytes) -> tuple[Schema | None, list[Any] | None]:
+        rows = self._schema.rows(block) if self._schema is not None else None
         if rows is None:
             return None, None
         self._misses = 0
-        return self._layout, rows
+        return self._schema, rows
 
     def learn(self, row: Any) -> None:
-        """Take the layout of `row`, which begins a block that did not fit."""
-        self._misses += self._layout is not None
-        self._layout = Layout.of(row) if self._misses < _MISSES else None
+        """Take the schema of `row`, which begins a block that did not fit."""
+        self._misses += self._schema is not None
+        self._schema = Schema.of(row) if self._misses < _MISSES else None
 
 
 _PYTHON = {str: str, _WHOLE: int}
