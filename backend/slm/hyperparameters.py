@@ -174,10 +174,12 @@ def resolve(
     or adapter.
     """
     given = {key: value for key, value in requested.items() if value is not None or key in NULL_IS_MEANT}
+    scratch = given.get("from_scratch") is True
     usual_method, why_method = default_method(kind, base)
+    if scratch:
+        usual_method, why_method = Method.PRETRAIN, "a new model has to learn the language first"
     method = Method(given.get("method", usual_method))
     facts = METHOD_FACTS[method]
-    scratch = given.get("from_scratch") is True
     adapter = Adapter(given.get("adapter", Adapter.FULL if scratch else facts.adapter))
     rates = _SCRATCH_RATES if scratch else facts.rates[adapter]
     lora_r = given.get("lora_r", 16)

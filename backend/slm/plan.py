@@ -8,11 +8,11 @@ how far off it may be, `slm.trial` measures. Each constant says what it was meas
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from slm.shape import Shape
-from slm.spec import CHECKPOINTS_A_RUN, Adapter, Hyperparameters, Method, steps_per_epoch, usual_rates
+from slm.spec import CHECKPOINTS_A_RUN, Adapter, Hyperparameters, Method, steps_per_epoch, total_steps, usual_rates
 
 Basis = Literal["formula", "measured"]
 
@@ -123,6 +123,8 @@ class Estimate:
     train_examples: int
     eval_examples: int
     basis: Basis = "formula"
+    packed: bool = False
+    """Whether examples are sequences of as many texts as fit, whose number hangs on their tokens."""
 
 
 @dataclass(frozen=True)
@@ -148,16 +150,17 @@ def estimate(
     if config.from_scratch:
         shape = Shape.from_scratch(data.characters)
     row = _row(config, shape, data, gpu=gpu)
-    rows = max(data.rows, 1)
-    held_out = round(rows * config.eval_fraction) if data.held_out is None else data.held_out
-    learned_rows = max(1, rows - held_out) if data.held_out is None else rows
-    steps = max(1, round(steps_per_epoch(learned_rows, config.batch_size) * config.epochs))
-    if config.max_steps is not None:
-        steps = min(steps, config.max_steps)
-    read = min(steps * config.batch_size, learned_rows * config.epochs)
+    learned_rows, held_out = _parted(config, data)
+    if config.packing and config.method is Method.PRETRAIN:
+        row, texts = _packed(config, shape, row)
+        learned_rows, held_out = math.ceil(learned_rows / texts), math.ceil(held_out / texts)
+    per_epoch = steps_per_epoch(learned_rows, config.batch_size)
+    steps = total_steps(per_epoch, config.epochs, config.max_steps)
+    epochs, further = divmod(steps, per_epoch)
+    read = epochs * learned_rows + min(further * config.batch_size, learned_rows)
+    passes = epochs + (further > 0)
     learned = shape.learned(config)
     checkpoint = 12 * learned + (1 << 20)
-    passes = math.ceil(read / learned_rows)
     asked_before = learned_rows + held_out if config.method is Method.DPO else 0
     operations = (
         read * _learning(config, shape, row)
@@ -178,13 +181,36 @@ def estimate(
         checkpoint_bytes=(config.save_total_limit + 2) * checkpoint,
         train_examples=learned_rows,
         eval_examples=held_out,
+        packed=config.packing and config.method is Method.PRETRAIN,
     )
+
+
+def _parted(config: Hyperparameters, data: Data) -> tuple[int, int]:
+    """Rows that are learned from and rows that are held out, of which there is one at least where any is wanted."""
+    rows = max(data.rows, 1)
+    if data.held_out is not None:
+        return rows, data.held_out
+    held_out = max(1, round(rows * config.eval_fraction)) if config.eval_fraction and rows > 1 else 0
+    return rows - held_out, held_out
+
+
+def _packed(config: Hyperparameters, shape: Shape, row: _Row) -> tuple[_Row, float]:
+    """A sequence filled with texts of mean length, and how many those are."""
+    texts = max(1.0, _limit(config, shape) / row.width)
+    more = {name: getattr(row, name) * texts for name in ("tokens", "learned", "width", "computed")}
+    return replace(row, **more, longest=row.width * texts), texts
+
+
+def _limit(config: Hyperparameters, shape: Shape) -> int:
+    return min(config.max_length, shape.positions or config.max_length)
 
 
 def between(estimated: Estimate, name: str) -> tuple[float, float]:
     """The least and the most that the figure may come out at, see `SPREAD`."""
     value = float(getattr(estimated, name))
     spread = SPREAD[estimated.basis].get(name, 1.0)
+    if name == "steps" and estimated.packed:
+        spread = SPREAD[estimated.basis].get("tokens", 1.0)
     if name == "seconds" and estimated.cpu_seconds is None and estimated.basis == "formula":
         spread = GPU_SPREAD
     return value / spread, value * spread
@@ -193,7 +219,7 @@ def between(estimated: Estimate, name: str) -> tuple[float, float]:
 def _row(config: Hyperparameters, shape: Shape, data: Data, *, gpu: bool) -> _Row:
     rows, answers = max(data.rows, 1), (data.learned_characters or 0) / CHARACTERS_PER_TOKEN
     sides = 2 if config.method is Method.DPO else 1
-    limit = min(config.max_length, shape.positions or config.max_length)
+    limit = _limit(config, shape)
     around = _around(config, shape, data)
     # Each of two answers stands behind the whole prompt.
     text = data.characters / CHARACTERS_PER_TOKEN

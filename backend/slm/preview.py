@@ -90,7 +90,8 @@ class _Read:
     sides: tuple[_Side, ...] = ()
     dropped: str | None = None
     """Why nothing is learned from it."""
-    lengths: tuple[int, ...] = ()
+    length: int | None = None
+    """In tokens, before anything is cut; of two answers the longer one's. None where not even that can be told."""
 
 
 class _Preview:
@@ -181,18 +182,18 @@ class _Preview:
             whole = self.unlimited.render(example, line)
         if isinstance(learned, Dropped) or isinstance(whole, Dropped):
             reason = learned.reason if isinstance(learned, Dropped) else ""
-            lengths = () if isinstance(whole, Dropped) else (len(whole.input_ids),)
-            return _Read(line, label, dropped=reason, lengths=lengths)
+            return _Read(line, label, dropped=reason, length=None if isinstance(whole, Dropped) else _longer(whole))
         if learned.rejected is None or whole.rejected is None:
-            return _Read(line, label, (_Side(None, learned, whole),), lengths=(len(whole.input_ids),))
+            return _Read(line, label, (_Side(None, learned, whole),), length=_longer(whole))
         chosen = _Side("chosen", replace(learned, rejected=None), replace(whole, rejected=None))
         rejected = _Side("rejected", learned.rejected, whole.rejected)
-        return _Read(line, label, (chosen, rejected), lengths=(whole.size,))
+        return _Read(line, label, (chosen, rejected), length=_longer(whole))
 
     def _count(self, read: _Read) -> None:
         counted = self.counted
         counted.rows += 1
-        counted.lengths += read.lengths
+        if read.length is not None:
+            counted.lengths.append(read.length)
         if read.dropped is not None:
             counted.dropped.append((read.line, read.dropped))
             return
@@ -258,6 +259,11 @@ class _Preview:
         if counted.rows and not counted.examples:
             found.append("Nothing is left to learn: a training on these data would fail.")
         return found
+
+
+def _longer(row: Rendered) -> int:
+    """Tokens of the longer sequence, which `max_length` is about."""
+    return max(len(row.input_ids), len(row.rejected.input_ids) if row.rejected else 0)
 
 
 def cut_between(learned: list[int], whole: list[int]) -> tuple[int, int]:

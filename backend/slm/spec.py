@@ -64,6 +64,7 @@ __all__ = [
     "parse_spec",
     "resolve",
     "steps_per_epoch",
+    "total_steps",
     "usual_rates",
 ]
 
@@ -305,6 +306,12 @@ def load_spec(directory: Path) -> Task:
 def parse_spec(document: dict[str, Any]) -> Task:
     """The spec from its JSON form, as stored in a database row."""
     return _adapter.validate_python(document)
+
+
+def total_steps(per_epoch: int, epochs: float, max_steps: int | None) -> int:
+    """Optimizer steps that a run will take if nothing stops it."""
+    steps = max(1, math.ceil(per_epoch * epochs - 1e-9))
+    return steps if max_steps is None else min(steps, max_steps)
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

@@ -24,11 +24,10 @@ from slm.events import EventLog, Stop, write_atomic
 from slm.generate import BATCH_ROWS, BATCH_TOKENS, Sampling, generate
 from slm.passes import Passes, choose
 from slm.plan import SECONDS_PER_BYTE
-from slm.spec import CHECKPOINTS_A_RUN, TrialSpec
+from slm.spec import CHECKPOINTS_A_RUN, TrialSpec, total_steps
 from slm.train import Training, absolute, evidence
 from slm.train.loop import Loop
 from slm.train.machine import Machine, peak_memory
-from slm.train.progress import total_steps
 from slm.train.rows import Prepared
 
 RESULT = "result.json"

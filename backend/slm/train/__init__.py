@@ -26,12 +26,12 @@ from slm.errors import Cancelled, Interrupted, RunFailure
 from slm.evaluate import Subject, scorecard
 from slm.events import EventLog, Stop, cancel_requested
 from slm.methods import METHODS, Recipe
-from slm.spec import Adapter, TrainSpec, steps_per_epoch
+from slm.spec import Adapter, TrainSpec, steps_per_epoch, total_steps
 from slm.train import evidence, outcome, references, rows
 from slm.train import machine as machines
 from slm.train.loop import Loop
 from slm.train.machine import Machine
-from slm.train.progress import Progress, Usage, total_steps
+from slm.train.progress import Progress, Usage
 
 CHECKPOINTS = "checkpoints"
 

@@ -24,9 +24,9 @@ from slm.data.render import BaseRenderer, Rendered
 from slm.errors import RunFailure
 from slm.events import EventLog
 from slm.methods import Recipe
-from slm.spec import CHECKPOINT_MARKER, CHECKPOINTS_A_RUN, Hyperparameters
+from slm.spec import CHECKPOINT_MARKER, CHECKPOINTS_A_RUN, Hyperparameters, total_steps
 from slm.train.machine import Machine
-from slm.train.progress import Progress, Speed, Usage, tidy_epoch, total_steps
+from slm.train.progress import Progress, Speed, Usage, tidy_epoch
 
 _VALIDATION_BATCH = 8
 

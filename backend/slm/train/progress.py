@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import time
 from collections import deque
@@ -145,9 +144,3 @@ def tidy_epoch(step: int, steps_per_epoch: int) -> float:
     """Epochs done after `step`; whole numbers are exact."""
     whole, rest = divmod(step, steps_per_epoch)
     return float(whole) if rest == 0 else round(step / steps_per_epoch, 4)
-
-
-def total_steps(steps_per_epoch: int, epochs: float, max_steps: int | None) -> int:
-    """Optimizer steps that a run will take if nothing stops it."""
-    steps = max(1, math.ceil(steps_per_epoch * epochs - 1e-9))
-    return steps if max_steps is None else min(steps, max_steps)

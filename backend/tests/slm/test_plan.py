@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slm import plan
+from slm.data.render import Rendered
 from slm.plan import Data, Estimate
 from slm.shape import Shape
-from slm.spec import Adapter, Method, resolve
+from slm.spec import Adapter, Method, resolve, steps_per_epoch, total_steps
+from slm.trial import tokens_read
 
 SMOLLM2 = {
     "model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "vocab_size": 49152,
@@ -191,3 +193,41 @@ def test_what_is_unwise_is_said_and_what_is_usual_is_not() -> None:
     assert [sentence.split()[0] for sentence in said] == ["learning_rate", "3", "packing"]
     long = replace(estimate(), seconds=7200.0)
     assert "about 2 h on this machine (3 epochs" in plan.warnings(config, long, rows=240)[0]
+
+
+@given(
+    rows=st.integers(2, 500), epochs=st.floats(0.01, 9), batch=st.integers(1, 64), most=st.none() | st.integers(1, 50)
+)
+def test_steps_and_rows_are_those_that_the_training_counts(
+    rows: int, epochs: float, batch: int, most: int | None
+) -> None:
+    """A run rounds up, and its last epoch may be broken off."""
+    data = Data(rows, rows * 280, held_out=0)
+    found = estimate(data, epochs=epochs, batch_size=batch, max_steps=most)
+    per_epoch = steps_per_epoch(rows, batch)
+    assert found.steps == total_steps(per_epoch, epochs, most)
+    lengths = [Rendered(at, [1] * 100, [1] * 100, [], None, False) for at in range(rows)]
+    assert found.tokens == tokens_read(lengths, batch_size=batch, seed=0, steps=found.steps)
+
+
+def test_one_row_at_least_is_held_out_where_any_is_wanted() -> None:
+    few = Data(rows=4, characters=400)
+    assert (estimate(few).train_examples, estimate(few).eval_examples) == (3, 1)
+    assert estimate(few, eval_fraction=0.0).eval_examples == 0
+    assert estimate(replace(few, rows=1)).train_examples == 1
+
+
+def test_packed_texts_make_fewer_steps_and_no_fewer_tokens() -> None:
+    """240 texts of 72 tokens, 14 to a sequence of 1,024."""
+    texts = replace(ROWS, plain=True, held_out=24)
+    apart = estimate(texts, method="pretrain", epochs=1)
+    packed = estimate(texts, method="pretrain", epochs=1, packing=True)
+    assert packed.train_examples == -(-240 * 72 // 1024)
+    assert packed.eval_examples == 2
+    assert packed.tokens == pytest.approx(apart.tokens, rel=0.01)
+    assert packed.steps == 3
+    assert apart.steps == 30
+    assert packed.memory_bytes > apart.memory_bytes, "a micro-batch is filled"
+    assert plan.between(packed, "steps") == (2, 4.5)
+    long = replace(texts, characters=240 * 40_000)
+    assert estimate(long, method="pretrain", packing=True).steps == estimate(long, method="pretrain").steps

@@ -226,3 +226,13 @@ def test_what_is_missing_is_found_at_the_end_or_before_a_closing_token(
     longer = whole + ([9] if closing else [])
     start, end = cut_between(learned, longer)
     assert longer[:start] + longer[end:] == learned
+
+
+def test_of_a_pair_the_longer_side_is_what_max_length_is_about(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Two answers of about fifty tokens fit into 64, though both together do not."""
+    rows = [{"prompt": "red?", "chosen": "word " * 6, "rejected": "blue " * 9}]
+    data = write_rows(tmp_path / "d.jsonl", rows, DatasetKind.PREFERENCE)
+    found = made(tmp_path, folders["llama"], data, Method.DPO)
+    sides = [example["tokens"] for example in found["examples"]]
+    assert max(sides) < 64 < sum(sides)
+    assert (found["warnings"], found["counts"]["truncated"], found["lengths"]["max"]) == ([], 0, max(sides))

@@ -31,6 +31,8 @@ from slm.spec import (
     parse_spec,
     resolve,
     steps_per_epoch,
+    total_steps,
+    usual_rates,
 )
 
 PACKAGE = Path(__file__).resolve().parents[2] / "slm"
@@ -83,6 +85,24 @@ def test_null_is_left_out_but_where_it_says_something() -> None:
     again, reasons = resolve(json.loads(config.model_dump_json()))
     assert again == config, "what was resolved once means the same again"
     assert reasons == {}
+
+
+def test_a_new_model_is_pretrained_in_full_where_nothing_else_is_said() -> None:
+    config, reasons = resolve({"from_scratch": True}, kind=DatasetKind.TEXT, base=CAUSAL)
+    assert (config.method, config.adapter) == (Method.PRETRAIN, Adapter.FULL)
+    assert {"method", "adapter"} <= reasons.keys()
+    assert config.learning_rate == usual_rates(config)[1] > resolve({"adapter": "full"})[0].learning_rate
+    for said in ({"method": "sft"}, {"adapter": "lora"}):
+        with pytest.raises(ValidationError, match="method pretrain with adapter full"):
+            resolve({"from_scratch": True, **said})
+
+
+@pytest.mark.parametrize(
+    ("per_epoch", "epochs", "most", "steps"),
+    [(7, 1.5, None, 11), (7, 3, None, 21), (10, 0.1, None, 1), (10, 0.01, None, 1), (3, 1 / 3, None, 1), (9, 9, 4, 4)],
+)
+def test_a_broken_epoch_is_rounded_up(per_epoch: int, epochs: float, most: int | None, steps: int) -> None:
+    assert total_steps(per_epoch, epochs, most) == steps
 
 
 @pytest.mark.parametrize("adapter", Adapter)
