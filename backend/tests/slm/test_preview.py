@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,49 @@ def test_of_a_pair_the_longer_side_is_what_max_length_is_about(folders: dict[str
     sides = [example["tokens"] for example in found["examples"]]
     assert max(sides) < 64 < sum(sides)
     assert (found["warnings"], found["counts"]["truncated"], found["lengths"]["max"]) == ([], 0, max(sides))
+
+
+def test_a_preview_that_nobody_waits_for_ends_without_an_answer(folders: dict[str, Path], tmp_path: Path) -> None:
+    model = ModelRef(model_id="base", name="Tiny", path=str(folders["llama"]))
+    data = write_rows(tmp_path / "d.jsonl", task_rows(4))
+    spec = PreviewSpec(run_id="p", model=model, method=Method.SFT, dataset=data, max_length=64)
+    (tmp_path / "run.json").write_text(spec.model_dump_json())
+    (tmp_path / "cancel").write_text("{}")
+    assert run.main(tmp_path) == run.CANCELLED
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_answers_that_a_template_writes_anew_are_told(folders: dict[str, Path], tmp_path: Path) -> None:
+    """As templates do that drop the thinking of earlier turns: the model never sees them so again."""
+    base = tmp_path / "rewriting"
+    shutil.copytree(folders["llama"], base)
+    (base / "chat_template.jinja").write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{{ m.content if loop.last or m.role != 'assistant' else 'forgotten' }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    turns = [("user", "one?"), ("assistant", "cat"), ("user", "two?"), ("assistant", "dog")]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in turns]}]
+    found = made(tmp_path, base, write_rows(tmp_path / "d.jsonl", rows, DatasetKind.MESSAGES))
+    assert joined([piece for piece in found["examples"][0]["pieces"] if piece["learned"]]) == "dog<|im_end|>"
+    assert found["warnings"] == [
+        "The model's chat template rewrites earlier answers, so in 1 row only the later ones are learned."
+    ]
+
+
+@pytest.mark.parametrize(("long", "said"), [(1, "less than 1 %"), (3, "1 %")])
+def test_a_share_is_never_rounded_to_nothing(long: int, said: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    rows = [*task_rows(200), *[{"prompt": f"{n}?", "completion": "word " * 60} for n in range(long)]]
+    found = made(tmp_path, folders["llama"], write_rows(tmp_path / "d.jsonl", rows))
+    assert found["warnings"][0].startswith(f"{said} of rows exceed 64 tokens; the end of the answer is lost in {long}")
+
+
+def test_the_reasons_for_leaving_rows_out_come_commonest_first(folders: dict[str, Path], tmp_path: Path) -> None:
+    rows = [{"prompt": "", "completion": "x"}, *[{"prompt": LONG, "completion": "x"}] * 2, *task_rows(3)]
+    found = made(tmp_path, folders["llama"], write_rows(tmp_path / "d.jsonl", rows))
+    said = [warning for warning in found["warnings"] if "cannot be learned from" in warning]
+    assert said == [
+        "2 rows cannot be learned from (the first is line 2): Its prompt alone fills max_length (64 tokens).",
+        "1 row cannot be learned from (the first is line 1): 'prompt' is empty.",
+    ]
+    assert (found["counts"]["examples"], found["counts"]["dropped"]) == (3, 3)
