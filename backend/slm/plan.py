@@ -322,10 +322,13 @@ def warnings(config: Hyperparameters, estimated: Estimate | None, *, rows: int) 
         found.append(f"packing is of method pretrain; {config.method.value} learns one row a sequence.")
     if estimated is not None and estimated.seconds > LONG_SECONDS:
         passes = f"{config.epochs:g} epochs" if config.max_steps is None else f"{estimated.steps} steps"
+        least, most = (spoken(seconds) for seconds in between(estimated, "seconds"))
+        basis = "by formula" if estimated.basis == "formula" else "by a trial"
+        sooner = "; early stopping may end it sooner" if config.early_stopping_patience is not None else ""
         found.append(
             f"This will take about {spoken(estimated.seconds)} on this machine ({passes}, about {estimated.tokens:,} "
-            f"tokens; an estimate by formula). Fewer epochs, max_steps or a shorter max_length make it shorter; "
-            f"early stopping may end it sooner."
+            f"tokens; {basis}, between {least} and {most}). "
+            f"Fewer epochs, max_steps or a shorter max_length make it shorter{sooner}."
         )
     return found
 

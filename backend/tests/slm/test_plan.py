@@ -192,7 +192,14 @@ def test_what_is_unwise_is_said_and_what_is_usual_is_not() -> None:
     said = plan.warnings(unusual, None, rows=3)
     assert [sentence.split()[0] for sentence in said] == ["learning_rate", "3", "packing"]
     long = replace(estimate(), seconds=7200.0)
-    assert "about 2 h on this machine (3 epochs" in plan.warnings(config, long, rows=240)[0]
+    said = plan.warnings(config, long, rows=240)[0]
+    assert "about 2 h on this machine (3 epochs" in said
+    assert "; by formula, between 48 min and 5 h)." in said
+    assert "; by a trial, between 1 h and 4 h)." in plan.warnings(config, replace(long, basis="measured"), rows=240)[0]
+    assert said.endswith("make it shorter; early stopping may end it sooner.")
+    few_steps, _ = resolve({"max_steps": 500, "early_stopping_patience": None})
+    assert plan.warnings(few_steps, long, rows=240)[0].endswith("make it shorter.")
+    assert f"({long.steps} steps" in plan.warnings(few_steps, long, rows=240)[0]
 
 
 @given(
