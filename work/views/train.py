@@ -88,7 +88,7 @@ def _model(client: Client) -> ModelDetail | None:
         facts.show(
             {
                 "Parameters": words.parameters(base.parameters_count),
-                "Reads": {"causal": "continues text", "encoder": "whole texts"}.get(str(metadata.get("task"))),
+                "Made to": {"causal": "continue text", "encoder": "read whole texts"}.get(str(metadata.get("task"))),
                 "Licence": words.escaped(metadata["license"]) if metadata.get("license") else None,
             }
         )
