@@ -126,7 +126,7 @@ def warnings(asked: Asked, machine: Machine, *, free_disk: int) -> list[str]:
     rows = int(statistics.get("examples") or train.row_count)
     found = plan.warnings(asked.config, asked.estimate, rows=rows)
     faults = int((train.faults or {}).get("count") or 0)
-    if faults:
+    if faults and asked.estimate.basis == "formula":  # a trial tells them itself, by line
         found.append(f"{faults} of {train.row_count} training rows cannot be used; see the dataset's faults.")
     repeats = int(statistics.get("duplicates") or 0)
     if repeats > _MANY_REPEATS * max(train.row_count, 1):

@@ -180,12 +180,12 @@ def _warnings(
     found = []
     cut = [row.line for row in (*rows, *held_out) if row.truncated]
     if cut:
-        found.append(
-            ("truncated", f"{len(cut)} examples are longer than max_length ({spec.config.max_length} tokens) and were "
-                          f"cut ({_lines(cut)}).")
-        )  # fmt: skip
+        what = "1 example is" if len(cut) == 1 else f"{len(cut)} examples are"
+        limit = f"{spec.config.max_length} tokens"
+        found.append(("truncated", f"{what} longer than max_length ({limit}) and cut ({_lines(cut)})."))
     if dropped:
-        found.append(("dropped", f"{len(dropped)} records are not used. {_reasons(dropped)}"))
+        what = "1 record is" if len(dropped) == 1 else f"{len(dropped)} records are"
+        found.append(("dropped", f"{what} not used. {_reasons(dropped)}"))
     unlearned = sum(row.unlearned_turns > 0 for row in (*rows, *held_out))
     if unlearned:
         found.append(

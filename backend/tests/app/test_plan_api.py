@@ -168,9 +168,10 @@ def test_the_plan_is_kept_at_creation(client: TestClient, base: str) -> None:
 def test_what_was_measured_of_the_same_request_is_kept_in_its_place(client: TestClient, base: str) -> None:
     app = client.app
     assert isinstance(app, FastAPI)
-    dataset = upload(client, task_rows(40))
+    dataset = upload(client, [*task_rows(40), {"prompt": "x", "completion": ""}])
     body = {"base_model_id": base, "training_dataset_id": dataset, "training_config": {"epochs": 2}}
     formula = plan(client, body)
+    assert "1 of 41 training rows cannot be used; see the dataset's faults." in formula["warnings"]
     trials: Trials = app.state.trials
     measured: dict[str, Any] = dict.fromkeys(FIGURES, 9) | {"seconds": 1.5, "cpu_seconds": 2.25}
     measured |= {"train_examples": 36, "eval_examples": 4, "warnings": ["1 row was cut."]}
@@ -179,7 +180,7 @@ def test_what_was_measured_of_the_same_request_is_kept_in_its_place(client: Test
     found = plan(client, body)
     assert found["measured"] is True
     assert found["seconds"] == {"value": 1.5, "low": 0.75, "high": 3.0, "basis": "measured"}
-    assert "1 row was cut." in found["warnings"]
+    assert found["warnings"] == ["1 row was cut."]  # a trial tells of each row itself
     made = client.post("/experiments", json=body | {"name": "kept"}).json()
     assert made["plan"]["cpu_seconds"] == {"value": 2.25, "low": 1.5, "high": 3.375, "basis": "measured"}
     other = client.post("/experiments", json=body | {"name": "other", "training_config": {"epochs": 3}}).json()

@@ -130,7 +130,7 @@ def test_fewer_rows_than_a_batch_are_enough(base: Path, tmp_path: Path) -> None:
 def test_what_a_training_would_warn_of_is_told(base: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "long.jsonl", [*task_rows(20), {"prompt": "long?", "completion": "word " * 60}])
     found = carried_out(tmp_path / "trial", make_spec(base, rows))
-    assert any("longer than max_length (64 tokens) and were cut" in warning for warning in found["warnings"])
+    assert any("longer than max_length (64 tokens) and cut" in warning for warning in found["warnings"])
 
 
 def test_nothing_to_learn_fails_as_the_training_would(base: Path, tmp_path: Path) -> None:
