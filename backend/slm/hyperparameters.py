@@ -182,7 +182,7 @@ def resolve(
     facts = METHOD_FACTS[method]
     adapter = Adapter(given.get("adapter", Adapter.FULL if scratch else facts.adapter))
     rates = _SCRATCH_RATES if scratch else facts.rates[adapter]
-    lora_r = given.get("lora_r", 16)
+    whole = adapter is Adapter.FULL
     defaults: dict[str, tuple[Any, str]] = {
         "method": (method, why_method),
         "adapter": (adapter, "a new model has to learn everything" if scratch else facts.why_adapter),
@@ -194,11 +194,14 @@ def resolve(
         "batch_size": (8, "small effective batches learn more from few rows"),
         "max_length": (1024, "longer examples are cut and counted"),
         "packing": (False, "one text a sequence keeps texts apart"),
-        "lora_r": (16, "the common rank for all-linear LoRA"),
-        "lora_alpha": (2 * lora_r if isinstance(lora_r, int) else 32, "twice the rank"),
-        "lora_dropout": (0.0, "dropout slows learning from few rows"),
+        "lora_r": (16, _WITHOUT_LORA if whole else "the common rank for all-linear LoRA"),
+        "lora_alpha": (_alpha(given.get("lora_r", 16)), _WITHOUT_LORA if whole else "twice the rank"),
+        "lora_dropout": (0.0, _WITHOUT_LORA if whole else "dropout slows learning from few rows"),
         "warmup_ratio": (0.05, "a short warm-up steadies the first steps"),
-        "weight_decay": (0.0, "adapters are small; decay rarely helps"),
+        "weight_decay": (
+            0.0,
+            "decay shows in long trainings only" if whole else "adapters are small; decay rarely helps",
+        ),
         "lr_scheduler_type": ("cosine", "falls smoothly to zero"),
         "seed": (seed, "so that the same request gives the same curve"),
         "eval_fraction": (0.1, "a tenth is held out when no evaluation dataset is given"),
@@ -207,6 +210,17 @@ def resolve(
     resolved = {key: value for key, (value, _) in defaults.items()} | given
     reasons = {key: reason for key, (_, reason) in defaults.items() if key not in given}
     return Hyperparameters.model_validate(resolved), reasons
+
+
+_WITHOUT_LORA = "without effect where all parameters learn"
+
+
+def _alpha(rank: Any) -> float:
+    """Twice the rank, as whoever sent it wrote it: 8, 8.0 and "8" are the same; what is no number is refused later."""
+    try:
+        return 2.0 * float(rank)
+    except (TypeError, ValueError, OverflowError):
+        return 32.0
 
 
 def _why_epochs(epochs: float) -> str:

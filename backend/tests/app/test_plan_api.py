@@ -15,7 +15,10 @@ from app.config import Settings
 from app.main import FastAPI
 from app.models import Dataset
 from app.services import outlook
-from app.services.plan import Trials, data_of, planned_and_actual, shape_in
+from app.services.plan import Trials, data_of, figures, measured, planned_and_actual, shape_in
+from slm.plan import Data, estimate
+from slm.shape import Shape
+from slm.spec import resolve
 
 FIGURES = {"steps", "tokens", "memory_bytes", "seconds", "cpu_seconds", "checkpoint_bytes"}
 
@@ -173,10 +176,10 @@ def test_what_was_measured_of_the_same_request_is_kept_in_its_place(client: Test
     formula = plan(client, body)
     assert "1 of 41 training rows cannot be used; see the dataset's faults." in formula["warnings"]
     trials: Trials = app.state.trials
-    measured: dict[str, Any] = dict.fromkeys(FIGURES, 9) | {"seconds": 1.5, "cpu_seconds": 2.25}
-    measured |= {"train_examples": 36, "eval_examples": 4, "warnings": ["1 row was cut."]}
+    taken: dict[str, Any] = dict.fromkeys(FIGURES, 9) | {"seconds": 1.5, "cpu_seconds": 2.25}
+    taken |= {"train_examples": 36, "eval_examples": 4, "warnings": ["1 row was cut."]}
     name = next(iter(_names(client, body)))
-    trials.remember(name, measured)
+    trials.remember(name, taken)
     found = plan(client, body)
     assert found["measured"] is True
     assert found["seconds"] == {"value": 1.5, "low": 0.75, "high": 3.0, "basis": "measured"}
@@ -197,6 +200,20 @@ def _names(client: TestClient, body: dict[str, Any]) -> list[str]:
         settings = app.state.settings
         wanted = requested(session, NewPlan(**body), settings, name="x")
         return [outlook.prepare(session, wanted, settings, Trials()).name]
+
+
+def test_what_a_trial_did_not_find_stays_the_formulas() -> None:
+    """On a GPU there is no processor time, neither by formula nor measured."""
+    config, _ = resolve({})
+    shape, data = Shape.of(1_000_000, None), Data(rows=100, characters=10_000)
+    formula = estimate(config, shape=shape, data=data, cores=2, gpu=True)
+    taken = measured(formula, {"tokens": 77, "seconds": 4.0, "cpu_seconds": None, "warnings": ["x"], "parts": {}})
+    assert (taken.basis, taken.tokens, taken.seconds, taken.cpu_seconds) == ("measured", 77, 4.0, None)
+    assert taken.checkpoint_bytes == formula.checkpoint_bytes
+    shown = figures(taken)
+    assert shown["tokens"] == {"value": 77, "low": 77, "high": 77, "basis": "measured"}
+    assert shown["seconds"] == {"value": 4.0, "low": 2.0, "high": 8.0, "basis": "measured"}
+    assert shown["cpu_seconds"] is None
 
 
 def test_few_trials_are_remembered() -> None:

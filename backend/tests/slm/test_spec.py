@@ -117,6 +117,17 @@ def test_the_learning_rate_suits_what_learns(method: Method, adapter: Adapter) -
 def test_alpha_follows_the_rank() -> None:
     assert resolve({"lora_r": 4})[0].lora_alpha == 8
     assert resolve({"lora_r": 4, "lora_alpha": 1})[0].lora_alpha == 1
+    for written in (8, 8.0, "8"):
+        assert (resolve({"lora_r": written})[0].lora_r, resolve({"lora_r": written})[0].lora_alpha) == (8, 16)
+
+
+def test_what_has_no_effect_says_so() -> None:
+    """Where all parameters learn there is no rank to give a reason for."""
+    for adapter, without in (("full", True), ("lora", False), ("qlora", False)):
+        _, reasons = resolve({"adapter": adapter})
+        said = {reasons[name] for name in ("lora_r", "lora_alpha", "lora_dropout")}
+        assert (said == {"without effect where all parameters learn"}) is without
+        assert ("adapters" in reasons["weight_decay"]) is not without
 
 
 @pytest.mark.parametrize(
