@@ -133,9 +133,7 @@ def _settings(plan: Plan, mine: Mapping[str, Any]) -> None:
 
 def _start(client: Client, asked: dict[str, Any], *, default: str, plan: Plan | None, refused: bool) -> None:
     name = st.text_input("Name", key="name", bind="query-params", placeholder=default, max_chars=200)
-    goal = st.text_input(
-        "Goal", key="goal", bind="query-params", placeholder="What it is to be good at"
-    )
+    goal = st.text_input("Goal", key="goal", bind="query-params", placeholder="What it is to be good at")
     simulated = plan is not None and plan.simulated
     label = "Start the simulation" if simulated else "Start training"
     if st.button(label, type="primary", icon=":material/play_arrow:", key="start", disabled=refused, width="stretch"):
