@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app.config import Settings
-from app.models import Dataset, Evaluation, Event, Experiment, Model, Run
+from app.models import Artifact, Dataset, Evaluation, Event, Experiment, Model, Run
+from app.services import reproduce
 from slm.spec import WEIGHTS_MARKER
 
 ROWS = b"prompt,completion\n" + b"".join(b"Question %d?,Answer %d\n" % (n, n) for n in range(20))
@@ -153,6 +154,71 @@ def test_the_verdict_outlives_what_was_repeated(client: TestClient, first: dict[
     assert client.delete(f"/experiments/{first['id']}").status_code == 204
     kept = client.get(f"/experiments/{found['id']}").json()["reproduction"]
     assert kept == {"of": first["id"], "identical": True, "differences": []}
+
+
+def stopped(client: TestClient, first: dict[str, Any]) -> str:
+    """A repetition that waits, since nobody watches any more."""
+    client.app.state.supervisor.stop()  # type: ignore[attr-defined]
+    return str(client.post(f"/experiments/{first['id']}/reproduce").json()["id"])
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_repetition_that_did_not_complete_is_not_identical(
+    client: TestClient, first: dict[str, Any], write: Write, status: str
+) -> None:
+    found = stopped(client, first)
+    error = {"code": "out_of_memory", "message": "No memory.", "hint": "", "fault": "system", "retryable": False}
+    changes = {"status": status, "error": error if status == "failed" else None}
+    write(lambda session: session.execute(update(Experiment).where(Experiment.id == found).values(**changes)))
+    kept = client.get(f"/experiments/{found}").json()["reproduction"]
+    why = f"The repetition is {status}." + (" No memory." if status == "failed" else "")
+    assert kept == {"of": first["id"], "identical": False, "differences": [why]}
+
+
+def test_without_the_first_there_is_nothing_to_compare_with(
+    client: TestClient, first: dict[str, Any], write: Write
+) -> None:
+    """Deleted while the repetition goes on: neither identical nor not."""
+    found = stopped(client, first)
+    assert client.delete(f"/experiments/{first['id']}").status_code == 204
+
+    def end(session: Session) -> Any:
+        experiment = session.get(Experiment, found)
+        assert experiment is not None
+        run = session.get(Run, experiment.run_id)
+        assert run is not None
+        reproduce.finished(session, experiment, run)
+        return run.result
+
+    kept = write(end)["reproduction"]
+    assert (kept["of"], kept["identical"]) == (first["id"], None)
+    assert kept["differences"] == [
+        "The experiment that it repeats was deleted meanwhile; there is nothing to compare with."
+    ]
+
+
+def test_a_shorter_curve_and_a_model_that_is_gone_are_told(
+    client: TestClient, first: dict[str, Any], write: Write
+) -> None:
+    def spoil(session: Session) -> None:
+        mine = Event.experiment_id == first["id"]
+        steps = session.scalars(select(Event).where(mine, Event.type == "step").order_by(Event.number)).all()
+        session.delete(steps[-1])
+        experiment = session.get(Experiment, first["id"])
+        assert experiment is not None
+        experiment.simulated, experiment.resulting_model_id = False, None
+        session.flush()
+        session.execute(delete(Artifact))
+        session.execute(delete(Evaluation))
+        session.execute(delete(Model).where(Model.experiment_id == first["id"]))
+
+    write(spoil)
+    found = again(client, first["id"])["reproduction"]
+    assert found["identical"] is False
+    told = "\n".join(found["differences"])
+    assert " points then, " in told
+    assert "The model of the first experiment is gone, so that the weights cannot be compared." in told
+    assert "accuracy: nothing then, " in told
 
 
 def test_only_what_completed_is_repeated(client: TestClient, first: dict[str, Any], write: Write) -> None:
