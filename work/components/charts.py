@@ -16,6 +16,7 @@ PALETTE = ("#5b7cf0", "#d07a12", "#1f9d78", "#c2558f", "#8a6fd1", "#7b8794")
 BASE, TUNED, BASELINE = PALETTE[5], PALETTE[0], PALETTE[1]
 LEARNED, MUTED, ALARM = PALETTE[2], PALETTE[5], "#d9534f"
 Points = tuple[Sequence[int], Sequence[float]]
+_FAR = 1.5
 
 
 def draw(chart: Any, *, key: str | None = None, alt_text: str = "") -> None:
@@ -77,7 +78,13 @@ def _domain(shown: tuple[float, float] | None) -> dict[str, Any]:
 
 
 def histogram(buckets: Sequence[Mapping[str, Any]], *, limit: int | None = None, height: int = 200) -> Any:
-    """Rows by length: `buckets` have `from`, `to` and `count`; what lies beyond `limit` is drawn in another colour."""
+    """Rows by length: `buckets` have `from`, `to` and `count`; what lies beyond `limit` is drawn in another colour.
+
+    A limit far beyond the longest row is left out: it would press all bars into a corner.
+    """
+    longest = max((bucket["to"] for bucket in buckets), default=0)
+    if limit is not None and limit > _FAR * longest:
+        limit = None
     rows = [
         {"start": bucket["from"], "end": bucket["to"] + 1, "rows": bucket["count"], "fits": _fits(bucket, limit)}
         for bucket in buckets

@@ -7,7 +7,7 @@ from typing import Any
 
 from slm_client import ExperimentDetail
 
-from components import words
+from components import scorecard, words
 
 MOST_RUNS = 6
 """As many as there are colours that can be told apart."""
@@ -65,12 +65,24 @@ def shown(value: Any) -> str:
 
 def scorecards(columns: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
     """A row for each metric that any column has: the metric, the values, and which column is best (none at a tie)."""
-    metrics = dict.fromkeys(metric for column in columns.values() for metric in column)
+    metrics = scorecard.ordered([*dict.fromkeys(metric for column in columns.values() for metric in column)])
     rows = []
     for metric in metrics:
         values = {name: column.get(metric) for name, column in columns.items()}
         rows.append({"metric": metric, **values, "best": _best(metric, values)})
     return rows
+
+
+def readable(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The same rows with the metrics' titles, shares as percent, and a dash for what was not measured."""
+    return [
+        {
+            **row,
+            "metric": scorecard.metric(row["metric"]).title,
+            **{name: scorecard.figure(row["metric"], row[name]) for name in names},
+        }
+        for row in rows
+    ]
 
 
 def _best(metric: str, values: Mapping[str, float | None]) -> str:

@@ -65,3 +65,13 @@ def given(kind: str, chosen: Mapping[str, str | None]) -> dict[str, str]:
     """The mapping to send: only roles of this kind that have a column."""
     roles = KINDS[kind].required + KINDS[kind].optional
     return {role: column for role in roles if (column := chosen.get(role))}
+
+
+def question(reason: str, mapping: Mapping[str, str] | None, columns: Sequence[str], *, where: str) -> str:
+    """What to do about data of no known kind; `where` says where columns are chosen.
+
+    What the service says speaks to those who write JSON, and is left to mappings that were given and do not fit.
+    """
+    if mapping or not columns:
+        return reason
+    return f"No column has a name that says what it holds ({', '.join(columns)}). Say {where} which one is what."

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from slm_client import ExperimentDetail
 
+from components.settings_form import NEVER, PATIENCE
+
 
 class Change(NamedTuple):
     """What to do otherwise: a sentence for the button, and the settings it sets (None takes one out)."""
@@ -18,6 +20,8 @@ class Change(NamedTuple):
 def address(experiment: ExperimentDetail, **settings: Any) -> dict[str, str]:
     """The Train page's parameters that ask for the same again; `settings` stand above what was asked for."""
     asked = {**experiment.requested_config, **settings}
+    if asked.get(PATIENCE, "left to the service") is None:
+        asked[NEVER] = True
     references = {
         "data": experiment.training_dataset_id,
         "eval": experiment.eval_dataset_id,

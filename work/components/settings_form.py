@@ -16,6 +16,9 @@ PRESET_HINTS = {
     "balanced": "The service's own choices for the method, the data and the machine.",
     "thorough": "More passes, more adapter weights, more rows scored; stops by itself when nothing is gained.",
 }
+NEVER = "never_stop_early"
+"""In an address: `early_stopping_patience` is to be null, which is not the same as left to the service."""
+PATIENCE = "early_stopping_patience"
 _GENTLE = {"pretrain": 2, "dpo": 2}
 """Passes that `thorough` takes for methods that soon learn by heart."""
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -129,4 +132,5 @@ def config(
     """What is sent: the preset, then what was typed above it; what nobody chose is left to the service."""
     chosen = {"method": method, "adapter": adapter}
     above = {key: value for key, value in typed.items() if value is not None}
-    return {key: value for key, value in {**chosen, **preset, **above}.items() if value is not None}
+    sent = {key: value for key, value in {**chosen, **preset, **above}.items() if value is not None}
+    return {**{key: value for key, value in sent.items() if key != NEVER}, PATIENCE: None} if sent.get(NEVER) else sent

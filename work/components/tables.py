@@ -24,12 +24,14 @@ def show(
     choose: Literal["single-row", "multi-row"] | None = None,
     file_name: str = "table",
     most_rows: int = 14,
+    drawn: Sequence[Row] | None = None,
 ) -> list[int]:
     """Draw rows (all with the same keys) and a CSV button; the positions of the chosen rows, none where none may be.
 
-    `columns` configures columns by key (`st.column_config`); a key that is absent shows as it is.
+    `columns` configures columns by key (`st.column_config`); a key that is absent shows as it is. `drawn` are the same
+    rows as people read them, where the file is to have what they stand for.
     """
-    frame = pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows])
+    frame = pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in drawn or rows])
     height = _FRAME_PIXELS + _ROW_PIXELS * min(len(rows), most_rows)
     options: dict[str, Any] = {"key": key, "hide_index": True, "column_config": dict(columns or {}), "height": height}
     chosen: list[int] = []

@@ -18,6 +18,7 @@ SETTINGS: Json = {
     "epochs": _setting("Passes over the\ntraining examples.", type="number", exclusiveMinimum=0, maximum=1000),
     "batch_size": _setting("Examples per optimizer step.", type="integer", minimum=1, maximum=4096),
     "max_length": _setting("Longest example in tokens.", type="integer", minimum=8, maximum=131072),
+    "early_stopping_patience": _setting("Evaluations without gain.", type="integer", minimum=1, maximum=1000),
     "packing": _setting("Fill every sequence.", type="boolean"),
     "lora_r": _setting("Rank of the LoRA matrices.", type="integer", minimum=1, maximum=1024),
     "lr_scheduler_type": _setting("How the rate falls.", type="string", enum=["cosine", "linear"]),

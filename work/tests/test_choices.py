@@ -78,7 +78,10 @@ def test_presets_set_what_the_method_knows() -> None:
     assert quick == {"epochs": 1, "max_length": 256, "eval_max_rows": 64}
     assert settings_form.preset("balanced", method="sft", adapter="lora", known=KNOWN) == {}
     assert settings_form.preset("thorough", method="sft", adapter="lora", known=KNOWN)["epochs"] == 5
-    assert settings_form.preset("thorough", method="dpo", adapter="full", known=KNOWN) == {"epochs": 2}
+    assert settings_form.preset("thorough", method="dpo", adapter="full", known=KNOWN) == {
+        "epochs": 2,
+        "early_stopping_patience": 3,
+    }
     assert settings_form.preset("nonsense", method="sft", adapter="lora", known=KNOWN) == {}
 
 

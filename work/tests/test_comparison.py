@@ -51,12 +51,15 @@ def test_the_best_is_the_lowest_loss_and_the_highest_score_and_nobody_at_a_tie()
         }
     )
     assert [(row["metric"], row["best"]) for row in rows] == [
-        ("loss", "B"),
-        ("f1", "B"),
         ("accuracy", ""),
+        ("f1", "B"),
         ("chrf", ""),
+        ("loss", "B"),
     ]
-    assert rows[0] == {"metric": "loss", "A": 0.5, "B": 0.4, "C": None, "best": "B"}
+    assert rows[-1] == {"metric": "loss", "A": 0.5, "B": 0.4, "C": None, "best": "B"}
+    read = comparison.readable(rows, ["A", "B", "C"])
+    assert read[0] == {"metric": "Accuracy", "A": "100.0 %", "B": "100.0 %", "C": "–", "best": ""}
+    assert read[-1] == {"metric": "Loss", "A": "0.5", "B": "0.4", "C": "–", "best": "B"}
 
 
 def test_the_same_again_is_what_was_asked_for_and_not_what_became_of_it() -> None:
@@ -74,6 +77,8 @@ def test_the_same_again_is_what_was_asked_for_and_not_what_became_of_it() -> Non
         experiment, epochs=None, lora_r=8
     )
     assert "epochs" not in retry.address(experiment, epochs=None)
+    patient = detail(requested_config={"early_stopping_patience": None})
+    assert retry.address(patient)["never_stop_early"] == "true"
     wanted = detail(executor="simulation", executor_reason="Simulation was asked for: its numbers are made up.")
     assert retry.address(wanted)["executor"] == "simulation"
     forced = detail(executor="simulation", executor_reason="Simulated, its numbers are made up: no weights here.")

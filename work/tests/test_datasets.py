@@ -66,11 +66,14 @@ def test_rows_come_page_by_page(tickets: Recorded, open_page: Open) -> None:
 
 
 def test_columns_nobody_understands_ask_for_a_mapping(api: Recorded, open_page: Open) -> None:
-    reason = "No known kind of data fits the columns."
+    reason = 'No known kind of data fits the columns. Give a mapping, for example {"prompt": "question"}.'
     unknown = recorded.dataset("d1", columns=["frage", "antwort", "datum"], kind=None, mapping=None, kind_reason=reason)
     api.add("datasets", unknown).on("GET", "/datasets/[^/]+/rows", [recorded.row(2, example=None)])
     shown = open_page("datasets", id="d1")
-    assert reason in [warning.value for warning in shown.warning]
+    said = [warning.value.replace("\\", "") for warning in shown.warning]
+    assert said == [
+        "No column has a name that says what it holds (frage, antwort, datum). Say below which one is what."
+    ]
     assert shown.button(key="mapping_save").disabled
     assert "Choose a column for prompt and completion." in text_of(shown)
     assert "Train on it" not in text_of(shown)
@@ -179,6 +182,10 @@ class TestMapping:
         assert mapping.lacks("prompt_completion", {"prompt": "a"}) == "Choose a column for completion."
         assert mapping.lacks("preference", {"chosen": "a", "rejected": "a"}) == "The column a is chosen twice."
         assert mapping.lacks("text", {"text": "a"}) is None
+
+    def test_a_mapping_that_does_not_fit_is_the_services_to_explain(self) -> None:
+        assert mapping.question("'x' is no column.", {"prompt": "x"}, ["a"], where="below") == "'x' is no column."
+        assert mapping.question("It has no columns.", None, [], where="below") == "It has no columns."
 
     def test_only_roles_of_the_kind_are_sent(self) -> None:
         assert mapping.given("text", {"text": "a", "prompt": "b"}) == {"text": "a"}

@@ -156,7 +156,7 @@ def test_card_and_lineage_are_shown(tuned: Recorded, open_page: Open) -> None:
     page = open_page("models", id="m2", part="card")
     assert "An honest card." in text_of(page)
     assert page.code[0].value == "license: apache-2.0"
-    assert links(page)["Train on"] == "base=m2"
+    assert links(page)["Train it further"] == "base=m2"
     page = open_page("models", id="m2", part="lineage")
     assert not page.exception
     assert [link.proto.label for link in page.get("page_link")]

@@ -185,8 +185,8 @@ def test_a_comparison_has_one_picture_the_differences_and_the_scorecards(api: Re
     differences, scores = (frame.value for frame in shown.dataframe)
     assert differences.to_dict("records") == [{"setting": "learning_rate", "Low": "0.0002", "High": "0.002"}]
     assert scores.to_dict("records") == [
-        {"metric": "loss", "Low": 0.07, "High": 0.05, "best": "High"},
-        {"metric": "json_valid", "Low": 1.0, "High": 1.0, "best": ""},
+        {"metric": "Valid JSON", "Low": "100.0 %", "High": "100.0 %", "best": ""},
+        {"metric": "Loss", "Low": "0.07", "High": "0.05", "best": "High"},
     ]
     assert "Better than the base model" in text_of(shown).replace("\\", "")
     assert {links(shown)[name] for name in ("Low", "High")} == {"id=e1", "id=e2"}

@@ -10,7 +10,7 @@ import pytest
 from slm_client import PreviewExample
 
 import recorded
-from components import tokens
+from components import charts, tokens
 from opening import Open, text_of
 from recorded import Recorded
 
@@ -151,3 +151,11 @@ def test_a_split_keeps_some_rows_aside(tickets: Recorded, open_page: Open) -> No
     assert not shown.exception
     assert tickets.sent("POST", "/datasets/d1/split") == [{"fraction": 0.25, "seed": 42, "stratify": False}]
     assert shown.query_params["id"] == "d3"
+
+
+def test_a_limit_far_beyond_the_longest_row_does_not_press_the_bars_into_a_corner() -> None:
+    buckets = [{"from": 70, "to": 80, "count": 3}]
+    assert "rule" in str(charts.histogram(buckets, limit=96).to_dict())
+    far = str(charts.histogram(buckets, limit=1024).to_dict())
+    assert "rule" not in far
+    assert "1024" not in far

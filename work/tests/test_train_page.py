@@ -176,6 +176,15 @@ def test_a_simulation_that_was_asked_for_says_the_services_reason(ready: Recorde
     assert any("Simulation was asked for" in warning.value for warning in shown.warning)
 
 
+def test_never_stopping_early_is_not_the_same_as_leaving_it_to_the_service(ready: Recorded, open_page: Open) -> None:
+    open_page("train")
+    assert "early_stopping_patience" not in asked(ready)["training_config"]
+    shown = open_page("train", never_stop_early="true", preset="thorough")
+    assert asked(ready)["training_config"]["early_stopping_patience"] is None
+    assert "never_stop_early" not in asked(ready)["training_config"]
+    assert "`early_stopping_patience` never" in text_of(shown)
+
+
 def test_the_measured_plan_takes_the_place_of_the_formula(ready: Recorded, open_page: Open) -> None:
     def planned(request: httpx2.Request) -> Any:
         return plan(measured=request.url.params.get("measure") == "true")
@@ -222,9 +231,9 @@ def test_a_refused_start_is_a_sentence_and_nothing_is_lost(ready: Recorded, open
 
 
 def test_data_that_nobody_can_read_yet_say_what_would_help(ready: Recorded, open_page: Open) -> None:
-    ready.add("datasets", recorded.dataset(kind=None, kind_reason="Say which column is the prompt."))
+    ready.add("datasets", recorded.dataset(kind=None, mapping=None, kind_reason="Give a mapping."))
     shown = open_page("train")
-    assert any("Say which column is the prompt" in warning.value for warning in shown.warning)
+    assert any("Say on its page which one is what" in warning.value for warning in shown.warning)
     assert links(shown)["Look at rows and tokens"] == "id=d1"
 
 

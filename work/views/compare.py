@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import streamlit as st
 from slm_client import Client, EvaluationDetail, ExperimentDetail, NotFound
@@ -87,8 +87,10 @@ def _scorecards(client: Client, labels: Sequence[str], experiments: Sequence[Exp
     if not rows:
         states.empty("None of them was evaluated yet.")
         return
-    columns = {"metric": "Metric", **_numbers(labels), "best": "Best"}
-    tables.show(rows, key="scorecards", columns=columns, file_name="scorecards")
+    columns = {"metric": "Metric", "best": "Best"}
+    tables.show(
+        rows, key="scorecards", columns=columns, file_name="scorecards", drawn=comparison.readable(rows, labels)
+    )
     if len({card.dataset_id for card in cards.values() if card}) > 1:
         st.caption("They were scored on different rows: compare their numbers with care.")
 
@@ -96,7 +98,3 @@ def _scorecards(client: Client, labels: Sequence[str], experiments: Sequence[Exp
 def _card(client: Client, experiment: ExperimentDetail) -> EvaluationDetail | None:
     found = client.evaluations.list(experiment_id=experiment.id)
     return client.evaluations.get(found[0].id) if found else None
-
-
-def _numbers(labels: Sequence[str]) -> Mapping[str, object]:
-    return {label: st.column_config.NumberColumn(label, format="%.4g") for label in labels}

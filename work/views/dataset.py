@@ -51,7 +51,8 @@ def _summary(dataset: DatasetDetail) -> None:
         },
     )
     if dataset.kind is None:
-        st.warning(dataset.kind_reason, icon=":material/help:")
+        asked = mapping.question(dataset.kind_reason, dataset.mapping, dataset.columns, where="below")
+        st.warning(words.plain(asked), icon=":material/help:")
 
 
 def _duplicates(dataset: DatasetDetail) -> str | None:

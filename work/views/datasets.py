@@ -56,7 +56,7 @@ def _list(datasets: Sequence[Dataset]) -> None:
         for dataset in found
     ]
     columns = {
-        "name": st.column_config.TextColumn("Name", width="large"),
+        "name": st.column_config.TextColumn("Name", width="medium"),
         "purpose": "Used for",
         "rows": st.column_config.NumberColumn("Rows", format="localized"),
         "uploaded": tables.moment_column("Uploaded"),

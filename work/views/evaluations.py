@@ -38,7 +38,7 @@ def _overview(client: Client) -> None:
     _new(client, models)
     called = {model.id: _title(model) for model in models}
     of = pages.pick(
-        "Of one model", called, name="of", optional=True,
+        "Of one model", called, name="of", optional=True, nothing="All that trainings brought",
         hint="Then those that were asked for by themselves are listed too.",
     )  # fmt: skip
     evaluations = client.evaluations.list(model_id=of, limit=MOST_OF_MODEL if of else MOST_SAMPLES)

@@ -85,7 +85,10 @@ def _verdict(client: Client, run: Experiment) -> None:
         st.caption("No evaluation yet.")
         return
     found = client.evaluations.get(evaluations[0].id)
-    st.markdown(words.plain(found.verdict or "Scored, without a verdict."))
+    if found.simulated:
+        st.caption(badges.SIMULATED_HINT)
+    else:
+        st.markdown(words.plain(found.verdict or "Scored, without a verdict."))
     scored = f"Scored on {words.count(found.rows_scored, 'row')}" if found.rows_scored else "The scorecard"
     pages.link("evaluations", scored, icon=":material/scoreboard:", id=found.id)
 

@@ -153,7 +153,8 @@ def _facts(client: Client, model: ModelDetail) -> None:
             several = words.count(len(evaluations), "evaluation")
             pages.link("evaluations", several, icon=":material/scoreboard:", of=model.id)
         if not model.simulated and model.weights != "absent":
-            pages.link("train", "Train on", icon=":material/model_training:", base=model.id)
+            label = "Train it" if model.model_type == "base" else "Train it further"
+            pages.link("train", label, icon=":material/model_training:", base=model.id)
 
 
 def _about(client: Client, model: ModelDetail) -> None:

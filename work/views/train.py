@@ -8,7 +8,7 @@ import streamlit as st
 from slm_client import Client, Dataset, DatasetDetail, ModelDetail
 
 import service
-from components import facts, methods, pages, states, weights, words
+from components import facts, mapping, methods, pages, states, weights, words
 from views import train_review, train_settings
 
 
@@ -52,7 +52,8 @@ def _data(client: Client, datasets: Iterable[Dataset]) -> tuple[DatasetDetail, s
             }
         )
         if data.kind is None:
-            st.warning(words.plain(data.kind_reason), icon=":material/table_view:")
+            asked = mapping.question(data.kind_reason, data.mapping, data.columns, where="on its page")
+            st.warning(words.plain(asked), icon=":material/table_view:")
         with st.container(horizontal=True):
             pages.link("datasets", "Look at rows and tokens", icon=":material/visibility:", id=data.id)
             pages.link("datasets", "Upload other data", icon=":material/upload_file:")

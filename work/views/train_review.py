@@ -93,7 +93,9 @@ def figures(plan: Plan) -> dict[str, str | None]:
         "Disk for checkpoints": None if plan.simulated else words.size(plan.checkpoint_bytes.value),
         "Learns from": words.count(plan.train_examples, "row"),
         "Scored on": words.count(plan.eval_examples, "row"),
-        "Processor time": words.duration(plan.cpu_seconds.value) if plan.cpu_seconds and not plan.simulated else None,
+        "Processor time": _about(plan.cpu_seconds, words.duration(plan.cpu_seconds.value))
+        if plan.cpu_seconds and not plan.simulated
+        else None,
     }
 
 
@@ -119,7 +121,9 @@ def overlap(plan: Plan) -> list[str]:
 def _settings(plan: Plan, mine: Mapping[str, Any]) -> None:
     typed = {key: plan.training_config.get(key, value) for key, value in mine.items() if key not in _SHOWN_ELSEWHERE}
     if typed:
-        told = ", ".join(f"`{key}` {comparison.shown(value)}" for key, value in typed.items())
+        told = ", ".join(
+            f"`{key}` {'never' if value is None else comparison.shown(value)}" for key, value in typed.items()
+        )
         st.markdown(f"**Not the default:** {told}")
     if plan.reasons:
         with st.expander("Why the other settings are as they are", icon=":material/help:", key="reasons"):
@@ -133,7 +137,7 @@ def _settings(plan: Plan, mine: Mapping[str, Any]) -> None:
 
 def _start(client: Client, asked: dict[str, Any], *, default: str, plan: Plan | None, refused: bool) -> None:
     name = st.text_input("Name", key="name", bind="query-params", placeholder=default, max_chars=200)
-    goal = st.text_input("Goal", key="goal", bind="query-params", placeholder="What it is to be good at")
+    goal = st.text_input("Goal (optional)", key="goal", bind="query-params", placeholder="What it is to be good at")
     simulated = plan is not None and plan.simulated
     label = "Start the simulation" if simulated else "Start training"
     if st.button(label, type="primary", icon=":material/play_arrow:", key="start", disabled=refused, width="stretch"):

@@ -48,6 +48,11 @@ def choose(client: Client, data: DatasetDetail, base: ModelDetail) -> Wanted | N
         preset = settings_form.preset(str(name), method=method, adapter=adapter, known=known)
         with st.expander("All settings", icon=":material/tune:", key="all_settings"):
             typed = _fields(settings_form.grouped(known, method=method, adapter=adapter), preset)
+            if settings_form.PATIENCE in known:
+                hint = "Takes every step that was asked for, however the validation loss goes; stands above patience."
+                typed[settings_form.NEVER] = st.checkbox(
+                    "Never stop early", key=settings_form.NEVER, bind="query-params", help=hint
+                ) or None  # fmt: skip
             executor = _executor()
             simulated = executor == "simulation" or (executor is None and base.weights in {"absent", "pulling"})
             if simulated and "simulated_failure_rate" in known:
