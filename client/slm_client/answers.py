@@ -209,6 +209,8 @@ class ExperimentDetail(Experiment):
     requested_config: Mapping[str, Any] = field(default_factory=dict)
     resulting_model_id: str | None = None
     executor_reason: str = ""
+    requested_executor: str | None = None
+    """`auto`, `local` or `simulation`; `executor` is what became of it."""
     seed: int | None = None
     run_id: str | None = None
     attempt: int | None = None

@@ -29,14 +29,10 @@ def address(experiment: ExperimentDetail, **settings: Any) -> dict[str, str]:
         "name": experiment.name,
         "goal": experiment.goal,
         "description": experiment.description,
-        "executor": "simulation" if simulation_was_asked_for(experiment) else None,
+        # One that became a simulation for want of weights trains for real where they are here now.
+        "executor": "simulation" if experiment.requested_executor == "simulation" else None,
     }
     return {key: text(value) for key, value in {**references, **asked}.items() if value not in (None, "")}
-
-
-def simulation_was_asked_for(experiment: ExperimentDetail) -> bool:
-    """Whether it was to be a simulation, or became one because something was missing that may be here now."""
-    return experiment.executor == "simulation" and "asked for" in experiment.executor_reason
 
 
 def text(value: Any) -> str:

@@ -140,6 +140,7 @@ def experiment(identity: str = "e1", name: str = "Tickets to JSON", status: str 
         "training_config": {"learning_rate": 0.0002, "epochs": 3, "batch_size": 8},
         "resulting_model_id": "m2" if status == "completed" else None,
         "executor_reason": "The weights of the base model are on this machine.",
+        "requested_executor": "auto",
         "seed": 42,
         "run_id": f"r-{identity}",
         "attempt": 1,

@@ -79,9 +79,9 @@ def test_the_same_again_is_what_was_asked_for_and_not_what_became_of_it() -> Non
     assert "epochs" not in retry.address(experiment, epochs=None)
     patient = detail(requested_config={"early_stopping_patience": None})
     assert retry.address(patient)["never_stop_early"] == "true"
-    wanted = detail(executor="simulation", executor_reason="Simulation was asked for: its numbers are made up.")
+    wanted = detail(executor="simulation", requested_executor="simulation")
     assert retry.address(wanted)["executor"] == "simulation"
-    forced = detail(executor="simulation", executor_reason="Simulated, its numbers are made up: no weights here.")
+    forced = detail(executor="simulation", requested_executor="auto")
     assert "executor" not in retry.address(forced)
 
 

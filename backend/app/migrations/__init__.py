@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 HERE = Path(__file__).resolve().parent
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision. A database that is there already needs no Alembic, whose import costs a tenth of a second."""
 _ADVISORY_LOCK = 0x534C4D
 _WAIT_SECONDS = 0.05

@@ -29,6 +29,8 @@ class Experiment(Base):
     """Resolved: every hyperparameter of the run."""
     requested_config: Mapped[dict[str, object]] = mapped_column(Document)
     """As the client sent it."""
+    requested_executor: Mapped[str | None] = mapped_column(String(16))
+    """As the client, or the setting in its place, asked for it: `auto` too; null where it was not kept."""
     executor: Mapped[str] = mapped_column(String(16))
     executor_reason: Mapped[str] = mapped_column(Text)
     simulated: Mapped[bool]

@@ -205,6 +205,7 @@ def _detail(session: Session, experiment: Experiment) -> ExperimentDetail:
         requested_config=experiment.requested_config,
         resulting_model_id=experiment.resulting_model_id,
         executor_reason=experiment.executor_reason,
+        requested_executor=experiment.requested_executor,
         seed=experiment.seed,
         run_id=experiment.run_id,
         attempt=run.attempt if run else None,

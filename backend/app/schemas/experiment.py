@@ -134,6 +134,8 @@ class ExperimentDetail(ExperimentAnswer):
     """As it was asked for: what is not here was a default."""
     resulting_model_id: str | None
     executor_reason: str
+    requested_executor: str | None
+    """What was asked for: `auto`, `local` or `simulation`; null of experiments from before this was kept."""
     seed: int
     run_id: str | None
     attempt: int | None

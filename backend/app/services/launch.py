@@ -138,6 +138,7 @@ def prepare(
         eval_dataset_id=request.evaluate.id if request.evaluate else None,
         training_config=json.loads(config.model_dump_json()),
         requested_config=dict(request.training_config),
+        requested_executor=request.executor,
         executor=decision.executor,
         executor_reason=decision.why,
         simulated=simulated,

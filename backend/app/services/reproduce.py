@@ -47,7 +47,8 @@ def prepare(session: Session, experiment_id: str, settings: Settings) -> tuple[E
         raise Conflict("Only trainings can be repeated.", code="not_a_training")
     spec = spec.model_copy(update={"run_id": run_id, "experiment_id": identity, "attempt": 1})
     same = ("description", "goal", "base_model_id", "training_dataset_id", "eval_dataset_id", "training_config",
-            "requested_config", "executor", "simulated", "method", "adapter", "seed", "warnings", "plan")  # fmt: skip
+            "requested_config", "requested_executor", "executor", "simulated", "method", "adapter", "seed", "warnings",
+            "plan")  # fmt: skip
     again = Experiment(
         id=identity,
         name=f"{first.name[:180]} (again)",

@@ -142,6 +142,27 @@ def test_rows_of_the_first_schema_live_on(database_url: str) -> None:
     engine.dispose()
 
 
+@pytest.mark.parametrize(
+    ("reason", "asked"),
+    [
+        ("Simulation was asked for: its numbers are made up.", "simulation"),
+        ("Simulated, its numbers are made up: the weights are not on this machine.", None),
+    ],
+)
+def test_a_simulation_that_was_asked_for_is_known_by_its_old_words(
+    database_url: str, reason: str, asked: str | None
+) -> None:
+    first_schema_with_rows(database_url)
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        told = text("UPDATE experiments SET executor = 'simulation', executor_reason = :reason")
+        connection.execute(told, {"reason": reason})
+    upgrade(database_url)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT requested_executor FROM experiments")) == asked
+    engine.dispose()
+
+
 def test_the_old_file_stays_beside_a_migration_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/database.db"
     first_schema_with_rows(url)

@@ -104,6 +104,7 @@ def test_the_card_of_a_base(client: TestClient) -> None:
 def test_a_simulation_repeats_to_the_same_made_up_numbers(client: TestClient, first: dict[str, Any]) -> None:
     found = again(client, first["id"])
     assert found["simulated"]
+    assert found["requested_executor"] == first["requested_executor"] == "simulation"
     assert found["seed"] == 3
     assert found["reproduction"] == {"of": first["id"], "identical": True, "differences": []}
 

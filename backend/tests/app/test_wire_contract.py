@@ -168,7 +168,7 @@ def test_experiment_runs_from_created_to_completed(client: TestClient) -> None:
     done = ended(client, made["id"])
     assert done["status"] == "completed"
     assert done["simulated"] is True
-    assert done["executor"] == "simulation"
+    assert (done["requested_executor"], done["executor"]) == ("auto", "simulation")
     assert "pull" in done["executor_reason"]
     listed = client.get("/evaluations", params={"experiment_id": made["id"]}).json()
     assert [row["experiment_id"] for row in listed] == [made["id"]]
