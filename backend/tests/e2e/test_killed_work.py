@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from service import Service, rows, running, until
+from service import Service, require_gapless, rows, running, until
 from slm_client import Client, Run
 
 pytestmark = pytest.mark.e2e
@@ -163,3 +163,23 @@ uvicorn.run("app.main:app", port={service.port}, log_level="error")
     assert done.state == "completed", done.error
     assert results(service)[0] > seen or task == "predict"
     require_result(service, done, tmp_path)
+
+
+@pytest.mark.parametrize("phase", ["evaluating", "finished"])
+def test_a_training_killed_after_its_last_step_does_not_learn_again(service: Service, mark: Path, phase: str) -> None:
+    """At `finished` its model is published and nobody was told: the next attempt publishes it anew, and once."""
+    base = next(model.id for model in service.client.models.list() if model.name == "tiny-llama")
+    dataset = service.client.datasets.list(q="few")[0].id
+    mark.write_text(phase)
+    made = service.experiment(f"Killed at {phase}", base, dataset, max_steps=3, eval_fraction=0.25)
+    ended = service.ended(made.id)
+    assert not mark.exists()
+    assert (ended.status, ended.attempt) == ("completed", 2), ended.error
+    steps = [event["step"] for event in service.log(made.id) if event["type"] == "step"]
+    assert steps == [1, 2, 3]
+    require_gapless(service, made.id)
+    (model,) = (model for model in service.client.models.list(model_type="fine_tuned") if model.name == made.name)
+    assert model.id == ended.resulting_model_id
+    assert len(service.client.evaluations.list(model_id=model.id)) == 1
+    assert service.weights(made.id)
+    assert not (service.directory(made.id) / "artifacts").exists()
