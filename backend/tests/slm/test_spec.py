@@ -236,10 +236,23 @@ def test_bundled_weights_are_pinned() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["terms", "hyperparameters", "spec", "errors", "files", "events", "warm_client", "bundled"]
+    "module",
+    [
+        "terms",
+        "hyperparameters",
+        "spec",
+        "errors",
+        "files",
+        "events",
+        "warm_client",
+        "bundled",
+        "limits",
+        "shape",
+        "plan",
+    ],
 )
 def test_what_the_platform_imports_needs_no_tensor(module: str) -> None:
-    """Only pydantic and the standard library: the API starts in about a second."""
+    """Only small packages and the standard library: the API starts in about a second."""
     tree = ast.parse((PACKAGE / f"{module}.py").read_text())
     named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     named |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
