@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -98,8 +99,11 @@ class Stage:
         return self.workbench.url
 
     def start(self) -> Stage:
-        self.service.start()
-        self.workbench.start()
+        """Both at once, since the workbench needs no service to come up."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            workbench = pool.submit(self.workbench.start)
+            self.service.start()
+            workbench.result()
         return self
 
     def close(self) -> None:

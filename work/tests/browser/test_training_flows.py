@@ -275,11 +275,10 @@ def comes_back(page: Page) -> None:
     page.evaluate("window.dispatchEvent(new Event('focus'))")
 
 
-@pytest.mark.parametrize("where", ["/train", "/runs", "/run?id={}"])
-def test_a_phone_needs_no_sideways_scrolling(browser: Browser, stage: Stage, trained: Any, where: str) -> None:
+def test_a_phone_shows_a_run_without_sideways_scrolling(browser: Browser, stage: Stage, trained: Any) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, base_url=stage.url)
     page = context.new_page()
-    page.goto(where.format(trained.id))
+    page.goto(f"/run?id={trained.id}")
     settled(page)
     page.wait_for_timeout(500)
     width = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
