@@ -146,7 +146,7 @@ def bare(path: Path, file_format: FileFormat) -> None:
 
 @dataclass(frozen=True)
 class _Cost:
-    """Seconds: on the wall; of all processors together; of this process and the busiest one that it forked."""
+    """Seconds: on the wall; of all processors together; of the busiest of this process and those that it forked."""
 
     wall: float
     processors: float
@@ -168,7 +168,7 @@ def _cost(action: Callable[[], object]) -> _Cost:
     finally:
         os.waitpid = waitpid
     wall, own = time.perf_counter() - began, time.process_time() - before
-    return _Cost(wall, own + sum(forked), own + max(forked))
+    return _Cost(wall, own + sum(forked), max(own, *forked))
 
 
 def compare(path: Path, rounds: int) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 MOST = 4
 _CRASHED = 255
@@ -29,6 +29,26 @@ Answer = TypeVar("Answer")
 
 class Lost(Exception):
     """A forked process ended without an answer: it was killed, perhaps for lack of memory, or it crashed."""
+
+
+class Claims:
+    """The numbers below `count` (255 at most), each for whichever of the processes asks first, in ascending order.
+
+    A pipe holds them, which the processes that are forked meanwhile inherit. Close it when all have been forked and
+    have answered.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._reading, writing = os.pipe()
+        os.write(writing, bytes(range(count)))
+        os.close(writing)
+
+    def __iter__(self) -> Iterator[int]:
+        while claimed := os.read(self._reading, 1):
+            yield claimed[0]
+
+    def close(self) -> None:
+        os.close(self._reading)
 
 
 def width() -> int:
@@ -48,7 +68,7 @@ def at_work(tasks: Sequence[Callable[[], Answer]]) -> Iterator[Iterator[Answer]]
     try:
         for task in tasks:
             children += [_forked(task)]
-        yield (pickle.loads(child.answer()) for child in children)  # noqa: S301  (written by this very program)
+        yield (child.answer() for child in children)
     finally:
         for child in children:
             child.end()
@@ -60,24 +80,29 @@ class _Child:
     pipe: IO[bytes]
     ended: bool = False
 
-    def answer(self) -> bytes:
+    def answer(self) -> Any:
+        """What its task returned. The process may still be ending: its memory is given back meanwhile."""
         written = self.pipe.read()
-        _, status = os.waitpid(self.pid, 0)
-        self.ended = True
-        code = os.waitstatus_to_exitcode(status)
+        try:
+            return pickle.loads(written)  # noqa: S301  (written by this very program)
+        except (EOFError, pickle.UnpicklingError):
+            code = self._wait()
         if 0 < code < _CRASHED:
             raise OSError(code, os.strerror(code))
-        if code:
-            raise Lost(f"A process that read a part of the file ended early (exit status {code}).")
-        return written
+        raise Lost(f"A process that read a part of the file ended early (exit status {code}).")
 
     def end(self) -> None:
+        """Wait for it; where its answer was not asked for, do not wait long."""
         self.pipe.close()
         if not self.ended:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self.ended = True
+            self._wait()
+
+    def _wait(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        self.ended = True
+        return os.waitstatus_to_exitcode(status)
 
 
 def _forked(task: Callable[[], object]) -> _Child:

@@ -131,12 +131,13 @@ def iter_blocks(
 ) -> Iterator[Block]:
     """The same records in blocks of about 512 KiB (a longer record makes a longer block).
 
-    `by_schema`: as for `line_records`.
+    `by_schema`: the rows of a JSONL block may all be of one `schema`, see `line_records`.
     """
     encoding = checked_encoding(encoding)
     with path.open("rb") as file:
         if file_format is FileFormat.JSONL:
-            yield from line_records(LineBlocks(file, encoding, carriage_returns=False), by_schema=by_schema)
+            lines = LineBlocks(file, encoding, carriage_returns=False)
+            yield from line_records(lines, Guess() if by_schema else None)
         else:
             yield from (_csv_blocks if file_format is FileFormat.CSV else _json_blocks)(file, encoding)
 
@@ -271,12 +272,11 @@ def _header(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def line_records(blocks: LineBlocks, *, by_schema: bool = False) -> Iterator[Block]:
+def line_records(blocks: LineBlocks, guess: Guess | None = None) -> Iterator[Block]:
     """The records of JSONL; where they end, `blocks.line` is the number of the line after the last.
 
-    With `by_schema`, the rows of a block may all be of one `schema`, as the first rows of the blocks before suggest.
+    With a `guess`, the rows of a block may all be of one `schema`, as the first rows of the blocks before suggest.
     """
-    guess = Guess() if by_schema else None
     for block in blocks:
         small = len(block) <= MAX_RECORD_BYTES
         schema, rows = guess.rows(block) if guess and small else (None, None)

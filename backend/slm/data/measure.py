@@ -27,7 +27,7 @@ from slm.data.examples import (
     to_example,
 )
 from slm.data.formats import MAX_COLUMNS, Block, Unusable
-from slm.data.schema import MESSAGES
+from slm.data.schema import MESSAGES, Message
 from slm.spec import DatasetKind
 
 MAX_FAULTS = 100
@@ -39,14 +39,18 @@ _ASSISTANT = {spelling: role == "assistant" for spelling, role in ROLES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The conversations in a column, end to end, where each message is two texts: who speaks, and what is said."""
+    """The conversations in a column, each of messages that are two texts: who speaks, and what is said."""
 
-    rows: Sequence[tuple[Any, ...]]
-    """Each conversation as something that can be hashed."""
-    roles: list[str]
-    contents: list[str]
+    rows: Sequence[tuple[Message, ...]]
     counts: list[int]
     """Messages of each row."""
+    messages: Sequence[Message]
+    """Those of all rows, end to end."""
+    contents: list[str]
+
+    @property
+    def roles(self) -> Iterator[str]:
+        return map(attrgetter("role"), self.messages)
 
     @classmethod
     def of(cls, column: Sequence[list[Any]]) -> Turns | None:
@@ -63,15 +67,14 @@ class Turns:
             return None
         counts = list(map(len, column))
         until = [0, *accumulate(counts)]
-        messages = tuple(map(MESSAGES[keys], roles, contents))
-        return cls(list(map(messages.__getitem__, map(slice, until, until[1:]))), roles, contents, counts)
+        messages: tuple[Message, ...] = tuple(map(MESSAGES[keys], roles, contents))
+        return cls(list(map(messages.__getitem__, map(slice, until, until[1:]))), counts, messages, contents)
 
     @classmethod
-    def of_schema(cls, column: Sequence[tuple[Any, ...]]) -> Turns:
+    def of_schema(cls, column: Sequence[tuple[Message, ...]]) -> Turns:
         """The same of conversations that a `Schema` decoded."""
-        turns = list(chain.from_iterable(column))
-        roles, contents = (list(map(attrgetter(name), turns)) for name in ("role", "content"))
-        return cls(column, roles, contents, list(map(len, column)))
+        messages = list(chain.from_iterable(column))
+        return cls(column, list(map(len, column)), messages, list(map(attrgetter("content"), messages)))
 
 
 class Group:

@@ -41,7 +41,8 @@ class ShareGPTMessage(
     content: str
 
 
-MESSAGES: dict[tuple[str, str], type[OpenAIMessage] | type[ShareGPTMessage]] = {
+Message = OpenAIMessage | ShareGPTMessage
+MESSAGES: dict[tuple[str, str], type[Message]] = {
     ("role", "content"): OpenAIMessage,
     ("from", "value"): ShareGPTMessage,
 }

@@ -71,10 +71,9 @@ class Survey:
 def collect(duplicates: Duplicates, block: Block, groups: list[Group], odd: list[int]) -> None:
     """Add the block's rows, each by its hash; those whose content is not at hand are left out."""
     for group in groups:
-        duplicates.add(row_hashes(group), len(group.index))
+        duplicates.add(row_hashes(group))
     if odd:
-        hashes = [found for place in odd if (found := odd_hash(block.rows[place])) is not None]
-        duplicates.add(hashes, len(hashes))
+        duplicates.add(found for place in odd if (found := odd_hash(block.rows[place])) is not None)
 
 
 def _odd_content(row: Any) -> bool:

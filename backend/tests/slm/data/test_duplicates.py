@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import random
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from slm.data.duplicates import Duplicates
 
+BACKEND = Path(__file__).parents[3]
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 hashes = st.one_of(st.integers(LOWEST, HIGHEST), st.sampled_from([LOWEST, -1, 0, 1, HIGHEST, 2**62]))
 
@@ -25,7 +28,7 @@ hashes = st.one_of(st.integers(LOWEST, HIGHEST), st.sampled_from([LOWEST, -1, 0,
 def test_the_count_is_exact_however_often_it_is_written_to_disk(rows: list[int], in_memory: int, batch: int) -> None:
     counted = Duplicates(in_memory=in_memory)
     for start in range(0, len(rows), batch):
-        counted.add(rows[start : start + batch], len(rows[start : start + batch]))
+        counted.add(rows[start : start + batch])
     assert counted.count() == sum(count - 1 for count in Counter(rows).values())
     assert counted.exact
 
@@ -43,7 +46,7 @@ def test_what_several_collected_is_counted_exactly(parts: list[list[int]], in_me
             file = stack.enter_context(tempfile.TemporaryFile())
             alone = Duplicates(file=file, in_memory=in_memory)
             for row in part:
-                alone.add([row], 1)
+                alone.add([row])
             counted.join(pickle.loads(pickle.dumps(alone.collected())), file)
         assert counted.count() == sum(count - 1 for count in Counter(chain(*parts)).values())
     assert counted.exact
@@ -58,7 +61,7 @@ def test_where_one_of_several_keeps_a_share_all_are_estimated() -> None:
             file = stack.enter_context(tempfile.TemporaryFile())
             alone = Duplicates(file=file, in_memory=1000, limit=limit)
             for start in range(0, 20_000, 1000):
-                alone.add(rows[start : start + 1000], 1000)
+                alone.add(rows[start : start + 1000])
             counted.join(alone.collected(), file)
         assert counted.count() == pytest.approx(20_000, rel=0.1)
     assert not counted.exact
@@ -66,8 +69,8 @@ def test_where_one_of_several_keeps_a_share_all_are_estimated() -> None:
 
 def test_rows_on_disk_and_in_memory_are_counted_together() -> None:
     counted = Duplicates(in_memory=4)
-    counted.add([1, 2, 3, 4], 4)
-    counted.add([1], 1)
+    counted.add([1, 2, 3, 4])
+    counted.add([1])
     assert counted.count() == 1
 
 
@@ -76,16 +79,37 @@ def test_beyond_the_limit_it_is_an_estimate_and_says_so() -> None:
     rows = [draw.randrange(LOWEST, HIGHEST) for _ in range(20_000)]
     counted = Duplicates(in_memory=1000, limit=5000)
     for start in range(0, 40_000, 1000):
-        counted.add((rows + rows)[start : start + 1000], 1000)
+        counted.add((rows + rows)[start : start + 1000])
     assert counted.count() == pytest.approx(20_000, rel=0.1)
     assert not counted.exact
 
 
+def test_many_rows_in_memory_are_counted_as_few_are() -> None:
+    draw = random.Random(4)
+    rows = [draw.randrange(LOWEST, HIGHEST) for _ in range(60_000)]
+    counted = Duplicates()
+    counted.add(rows)
+    counted.add(rows[:777])
+    assert counted.count() == 777
+
+
+def test_a_few_rows_need_no_numpy() -> None:
+    code = (
+        "import sys\n"
+        "from slm.data.duplicates import Duplicates\n"
+        "counted = Duplicates()\n"
+        "counted.add([1, 2, 2])\n"
+        "print(counted.count(), 'numpy' in sys.modules)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=BACKEND)
+    assert told.stdout == "1 False\n"
+
+
 def test_the_file_lies_where_it_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     counted = Duplicates(tmp_path, in_memory=2)
-    counted.add([1, 1, 2], 3)
+    counted.add([1, 1, 2])
     assert counted.count() == 1
     assert list(tmp_path.iterdir()) == []
     elsewhere = Duplicates(tmp_path / "absent", in_memory=2)
     with pytest.raises(FileNotFoundError):
-        elsewhere.add([1, 2], 2)
+        elsewhere.add([1, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import signal
 import subprocess
@@ -81,6 +82,23 @@ def test_a_crash_is_told_with_its_traceback_on_the_error_stream(capfd: pytest.Ca
     with pytest.raises(forks.Lost):
         asked([partial(int, "seven")])
     assert "invalid literal for int() with base 10: 'seven'" in capfd.readouterr().err
+
+
+def test_each_number_is_claimed_by_one_process_and_none_is_left() -> None:
+    claims = forks.Claims(200)
+    with forks.at_work([partial(list, claims)] * 2) as answers:
+        found = [*claims, *(number for claimed in answers for number in claimed)]
+    claims.close()
+    assert sorted(found) == list(range(200))
+
+
+def test_an_answer_that_breaks_off_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object, pipe: Any, **__: object) -> None:
+        pipe.write(pickle.dumps(["half", "an", "answer"])[:-3])
+
+    monkeypatch.setattr(forks.pickle, "dump", broken)
+    with pytest.raises(forks.Lost):
+        asked([os.getpid])
 
 
 def test_whoever_stops_asking_ends_those_still_at_work() -> None:

@@ -32,19 +32,19 @@ pytestmark = [
 
 @contextmanager
 def shared_out(workers: int) -> Iterator[list[int]]:
-    """Files of any size are measured by so many processes; tells how many ranges there were each time."""
+    """Files of any size are measured by so many processes, piece by piece; tells how many there were each time."""
     counts: list[int] = []
-    large, width, at_work = ranges.LARGE, forks.width, forks.at_work
+    large, piece, width, at_work = ranges.LARGE, ranges.PIECE, forks.width, forks.at_work
 
     def counted(tasks: Any) -> Any:
         counts.append(len(tasks) + 1)
         return at_work(tasks)
 
-    ranges.LARGE, forks.width, forks.at_work = 1, lambda: workers, counted
+    ranges.LARGE, ranges.PIECE, forks.width, forks.at_work = 1, 150, lambda: workers, counted
     try:
         yield counts
     finally:
-        ranges.LARGE, forks.width, forks.at_work = large, width, at_work
+        ranges.LARGE, ranges.PIECE, forks.width, forks.at_work = large, piece, width, at_work
 
 
 def outcome(path: Path, **options: Any) -> Inspection | tuple[Any, ...]:
@@ -255,7 +255,7 @@ def test_a_file_of_eight_megabytes_is_shared_out_among_the_cores(put: Any, monke
     path = put(
         "large.jsonl", b"".join(b'{"text": "%07d %s"}\n' % (number % 9000, b"x" * 980) for number in range(9000))
     )
-    found = ranges._ranges(path, FileFormat.JSONL, None)
+    found = ranges._pieces(path, FileFormat.JSONL, None)
     assert len(found) == (3 if forks.width() == 3 else 1)
     alone = outcome(path)
     with shared_out(2) as counts:

@@ -17,7 +17,7 @@ from slm.data.blocks import BLOCK_BYTES, LineBlocks
 from slm.data.examples import ROLES
 from slm.data.formats import Block, line_records
 from slm.data.measure import grouped, row_hashes
-from slm.data.schema import Schema
+from slm.data.schema import Guess, Schema
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Grüße"}]}
 SHARED = {"id": 7, "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]}
@@ -173,7 +173,7 @@ def test_the_guess_follows_the_file_and_is_given_up_where_it_is_wrong_again_and_
     path = tmp_path / "many.jsonl"
     path.write_bytes(lines(*many))
     with path.open("rb") as file:
-        found = list(line_records(LineBlocks(file, None, carriage_returns=False), by_schema=True))
+        found = list(line_records(LineBlocks(file, None, carriage_returns=False), Guess()))
     assert [block.record(place).values for block in found for place in range(len(block.rows))] == many
     assert tried.count(True) >= 4
     assert tried.count(False) <= 6
@@ -181,5 +181,5 @@ def test_the_guess_follows_the_file_and_is_given_up_where_it_is_wrong_again_and_
     tried.clear()
     path.write_bytes(b"".join(lines({name * BLOCK_BYTES: "x"}) for name in "abcdefghijkl"))
     with path.open("rb") as file:
-        assert len(list(line_records(LineBlocks(file, None, carriage_returns=False), by_schema=True))) == 12
+        assert len(list(line_records(LineBlocks(file, None, carriage_returns=False), Guess()))) == 12
     assert tried == [False] * schema._MISSES
