@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -211,6 +212,8 @@ class Said:
     finish_reason: str
     """`stop` (a stop token, a stop string) or `length`."""
     tokens: int
+    seconds: float = field(compare=False)
+    """From the question to the end of this answer; others beside it may have gone on."""
 
 
 @torch.inference_mode()
@@ -267,7 +270,9 @@ class _Listener(StoppingCriteria):  # type: ignore[misc]
 
         self._wordings = [Wording(decode, stop) for _ in range(rows)]
         self._tokens = [0] * rows
+        self._began = time.monotonic()
         self._ended = [False] * rows
+        self._seconds = [0.0] * rows
         self._stops, self._say, self._check = stops, say, check
         self._raised: Exception | None = None
 
@@ -284,6 +289,7 @@ class _Listener(StoppingCriteria):  # type: ignore[misc]
 
     def _hear(self, row: int, token: int) -> None:
         self._tokens[row] += 1
+        self._seconds[row] = time.monotonic() - self._began
         wording = self._wordings[row]
         words = wording.close() if token in self._stops else wording.add(token)
         self._ended[row] = token in self._stops or wording.stopped
@@ -298,8 +304,10 @@ class _Listener(StoppingCriteria):  # type: ignore[misc]
             if not self._ended[row] and (words := wording.close()):
                 self._say(row, words)
         return [
-            Said(wording.text, "stop" if ended or wording.stopped else "length", tokens)
-            for wording, ended, tokens in zip(self._wordings, self._ended, self._tokens, strict=True)
+            Said(wording.text, "stop" if ended or wording.stopped else "length", tokens, seconds)
+            for wording, ended, tokens, seconds in zip(
+                self._wordings, self._ended, self._tokens, self._seconds, strict=True
+            )
         ]
 
 

@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -190,9 +190,8 @@ class Server:
                 torch.set_num_threads(self._wanted)
 
         check()
-        said, seconds = voice.answer(prompt, question.wish, say=say, check=check)
-        sides = [{"text": one.text, "finish_reason": one.finish_reason, "tokens": one.tokens} for one in said]
-        question.send({"event": "done", "prompt_tokens": len(prompt.ids), "seconds": seconds, "sides": sides})
+        said = voice.answer(prompt, question.wish, say=say, check=check)
+        question.send({"event": "done", "prompt_tokens": len(prompt.ids), "sides": list(map(asdict, said))})
 
 
 def _failed(failure: RunFailure) -> Line:

@@ -7,7 +7,6 @@ that a model is asked exactly as it was taught.
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -103,13 +102,11 @@ class Voice:
             raise Refused("template_refused", rendered.reason)
         return rendered.prompt_ids
 
-    def answer(self, prompt: Prompt, wish: Wish, *, say: Say, check: Callable[[], None]) -> tuple[list[Said], float]:
-        """Each side's answer, and the seconds it took. Raises what `check` raises, `RunFailure` for a bad adapter."""
+    def answer(self, prompt: Prompt, wish: Wish, *, say: Say, check: Callable[[], None]) -> list[Said]:
+        """Each side's answer. Raises what `check` raises, `RunFailure` for a bad adapter."""
         names = [_BASE if folder is None else self._adapter(folder) for folder in wish.sides]
         sampling = Sampling(min(wish.max_new_tokens, prompt.room), wish.temperature, wish.top_p, wish.seed)
-        began = time.monotonic()
-        said = self._converse(prompt.ids, names, sampling, wish.stop, say, check)
-        return said, time.monotonic() - began
+        return self._converse(prompt.ids, names, sampling, wish.stop, say, check)
 
     def _converse(
         self,

@@ -140,7 +140,7 @@ def interval_chart(points: Sequence[Mapping[str, Any]]) -> Any:
             alt.Tooltip("interval:N", title="95 % interval"),
         ],
     )
-    form = ".0%" if points and points[0]["share"] else "~g"
+    form = ".0%" if points and points[0]["share"] else ",.3~r"
     scale, axis = alt.Scale(zero=False, nice=True), alt.Axis(format=form, tickCount=6)
     lines = base.mark_rule(strokeWidth=3, opacity=0.55).encode(
         x=alt.X("low:Q", title=None, scale=scale, axis=axis), x2="high:Q"

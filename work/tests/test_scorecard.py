@@ -74,7 +74,7 @@ def test_points_of_the_picture_carry_what_is_read_on_hover() -> None:
     assert loss[0]["interval"] == "1.7 to 2"
     drawn = scorecard.interval_chart(loss).to_dict()
     assert [layer["mark"]["type"] for layer in drawn["layer"]] == ["rule", "point"]
-    assert drawn["layer"][1]["encoding"]["x"]["axis"]["format"] == "~g"
+    assert drawn["layer"][1]["encoding"]["x"]["axis"]["format"] == ",.3~r"
     assert drawn["layer"][1]["encoding"]["color"]["scale"]["domain"] == ["base", "tuned"]
 
 

@@ -338,7 +338,7 @@ def _sample(sample: Sample, *, has_base: bool) -> None:
 
 def _scores(scores: Any) -> str:
     shown = [(name, value) for name, value in scores.items() if isinstance(value, int | float)]
-    return " · ".join(f"{name.replace('_', ' ')} {words.number(float(value))}" for name, value in shown)
+    return " · ".join(f"{scorecard.metric(name).title} {words.number(float(value))}" for name, value in shown)
 
 
 def _flat(sample: Sample) -> dict[str, Any]:

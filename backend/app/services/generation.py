@@ -210,7 +210,7 @@ async def _listen(
 
 def _document(side: Side, line: Mapping[str, Any], at: int) -> dict[str, Any]:
     found = line["sides"][at]
-    seconds = float(line["seconds"])
+    seconds = float(found["seconds"])
     return {
         "model_id": side.model_id,
         "text": found["text"],

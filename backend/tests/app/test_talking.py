@@ -24,8 +24,8 @@ def words(text: str, side: int = 0) -> Line:
 
 
 def done(*texts: str, seconds: float = 2.0) -> Line:
-    sides = [{"text": text, "finish_reason": "stop", "tokens": 4} for text in texts]
-    return {"event": "done", "sides": sides, "seconds": seconds, "prompt_tokens": 3}
+    sides = [{"text": text, "finish_reason": "stop", "tokens": 4, "seconds": seconds} for text in texts]
+    return {"event": "done", "sides": sides, "prompt_tokens": 3}
 
 
 class Process:

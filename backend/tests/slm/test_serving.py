@@ -49,8 +49,7 @@ def reference(folder: Path, *adapters: str) -> ModelRef:
 
 def say(voice: Voice, *sides: str | None, **options: Any) -> list[Said]:
     wish = Wish(sides=sides, **(SAMPLED | options))
-    said, _ = voice.answer(voice.prompt(wish), wish, say=lambda side, words: None, check=lambda: None)
-    return said
+    return voice.answer(voice.prompt(wish), wish, say=lambda side, words: None, check=lambda: None)
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2", "qwen2"])
@@ -96,7 +95,7 @@ def test_what_does_not_fit_the_context_is_refused_in_tokens(voice: Voice) -> Non
     assert caught.value.code == "context_too_long"
     long = voice.prompt(Wish(sides=(None,), prompt="red cat " * 40))
     wish = Wish(sides=(None,), prompt="red cat " * 40, max_new_tokens=4096, temperature=1.5, seed=1)
-    said, _ = voice.answer(long, wish, say=lambda side, words: None, check=lambda: None)
+    said = voice.answer(long, wish, say=lambda side, words: None, check=lambda: None)
     assert said[0].tokens <= long.room == 128 - len(long.ids)
 
 
@@ -106,6 +105,17 @@ def test_every_side_says_beside_others_what_it_says_alone(voice: Voice, adapters
         assert say(voice, adapters[0], None, **options) == [first, base]
         assert say(voice, None, adapters[1], adapters[0], **options) == [base, second, first]
     assert len({base.text, first.text, second.text}) > 1
+
+
+def test_who_ends_sooner_took_less_time(voice: Voice, adapters: list[str]) -> None:
+    (whole,) = say(voice, adapters[0], temperature=0.0)
+    stop = (whole.text[: len(whole.text) // 4],)
+    for sides in ((None, adapters[0]), (adapters[0], None)):
+        said = say(voice, *sides, temperature=0.0, stop=stop)
+        assert all(one.seconds > 0 for one in said)
+        if said[0].tokens != said[1].tokens:
+            shorter, longer = sorted(said, key=lambda one: one.tokens)
+            assert shorter.seconds < longer.seconds
 
 
 def test_greedy_chat_says_what_scoring_heard(family: str, tmp_path: Path) -> None:
@@ -397,12 +407,12 @@ class Speaker:
     def prompt(self, wish: Wish) -> Any:
         return type("Prompt", (), {"ids": [1, 2]})
 
-    def answer(self, prompt: Any, wish: Wish, *, say: Any, check: Any) -> tuple[list[Said], float]:
+    def answer(self, prompt: Any, wish: Wish, *, say: Any, check: Any) -> list[Said]:
         for at in range(wish.max_new_tokens):
             say(0, str(at))
             check()
             self.threads.append(torch.get_num_threads())
-        return [Said("text", "stop", 1)], 1.0
+        return [Said("text", "stop", 1, 0.5)]
 
 
 def server(folder: Path, *, threads: int = 3) -> Server:
