@@ -24,8 +24,8 @@ _PARTS = 1024
 """Where hashes are counted part by part, so that one part of even a billion rows fits in memory."""
 IN_MEMORY = 500_000
 """Hashes collected before they are sorted and written: 8 bytes each, and as much again while they are."""
-_FEW = 50_000
-"""Hashes that a set counts before NumPy would be there."""
+_FEW = 200_000
+"""Hashes that a set counts before NumPy, which takes 80 ms to load, would have."""
 _LIMIT = 100_000_000
 _Run = tuple[IO[bytes], int, "array[int]"]
 """Sorted hashes in a file: the number of those before it, and where each part begins, and the last one ends."""

@@ -86,7 +86,7 @@ def test_beyond_the_limit_it_is_an_estimate_and_says_so() -> None:
 
 def test_many_rows_in_memory_are_counted_as_few_are() -> None:
     draw = random.Random(4)
-    rows = [draw.randrange(LOWEST, HIGHEST) for _ in range(60_000)]
+    rows = [draw.randrange(LOWEST, HIGHEST) for _ in range(210_000)]
     counted = Duplicates()
     counted.add(rows)
     counted.add(rows[:777])
