@@ -236,6 +236,7 @@ def memory(folder: Path, name: str, make: Callable[[random.Random, int], dict[st
 
 
 def main() -> int:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the process that inspects does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=5)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -240,6 +241,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--format", required=True, choices=[member.value for member in FileFormat])
     parser.add_argument("--mapping", help="JSON: role → column")
     parser.add_argument("--encoding", help="convert from this encoding; without it the file must be UTF-8")
+    # NumPy would start threads that have no work here; and a process that has threads does not fork.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     answer = _answer(parser.parse_args(argv))
     sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
     return 0 if answer["ok"] else 1

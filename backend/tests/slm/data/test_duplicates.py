@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import subprocess
@@ -103,6 +104,24 @@ def test_a_few_rows_need_no_numpy() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=BACKEND)
     assert told.stdout == "1 False\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux shows them")
+def test_sorting_starts_no_threads_where_a_file_is_inspected(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_bytes(b"".join(b'{"text": "%d"}\n' % number for number in range(201_000)))
+    code = (
+        "import os, sys\n"
+        "from slm.data import forks, inspection, ranges\n"
+        "forks.width = lambda: 1\n"
+        f"inspection.main([{str(path)!r}, '--format', 'jsonl'])\n"
+        "print('numpy' in sys.modules, len(os.listdir('/proc/self/task')))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=BACKEND, env=environment
+    )
+    assert told.stdout.splitlines()[-1] == "True 1"
 
 
 def test_the_file_lies_where_it_is_told_and_leaves_nothing(tmp_path: Path) -> None:
