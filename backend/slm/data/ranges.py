@@ -8,7 +8,7 @@ is shared out, because there a line's end is a record's end, wherever one begins
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -46,14 +46,14 @@ class Measured:
 
 @dataclass(slots=True)
 class _Part:
-    """One pass over one range; `lines` physical lines are in it."""
+    """One pass over one piece; `lines` physical lines are in it."""
 
     lines: int
     survey: Survey
     tally: Tally
 
     def join(self, later: _Part) -> None:
-        """Take up the range that follows."""
+        """Take up the piece that follows."""
         self.survey.join(later.survey)
         self.tally.join(later.tally, self.lines)
         self.lines += later.lines
@@ -126,13 +126,12 @@ def _see(block: Block, survey: Survey, duplicates: Duplicates, tally: Tally | No
 def _shared_out(path: Path, pieces: list[Span], reading: Reading | None) -> Measured | None:
     """The first pass by several processes, this one among them; None where one met more columns than are counted."""
     workers = _workers(pieces)
-    claims = forks.Claims(len(pieces))
     reading = reading or _suggested(path)
-    work = partial(_measured, path, pieces, claims, reading)
     in_memory = IN_MEMORY // workers
     duplicates = Duplicates(path.parent, in_memory=in_memory)
     with ExitStack() as stack:
-        stack.callback(claims.close)
+        claims = stack.enter_context(closing(forks.Claims(len(pieces))))
+        work = partial(_measured, path, pieces, claims, reading)
         files = [stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for _ in range(workers - 1)]
         tasks = [partial(_collected, work, Duplicates(file=file, in_memory=in_memory)) for file in files]
         answers = stack.enter_context(forks.at_work(tasks))
@@ -156,7 +155,6 @@ def _suggested(path: Path) -> Reading:
     survey = Survey()
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-        file.seek(0)
         first = BytesIO(head[: head.rfind(b"\n") + 1]) if b"\n" in head else file
         block = next(line_records(LineBlocks(first, None, carriage_returns=False)), None)
     if block is not None:
@@ -173,20 +171,18 @@ def _measured(
     path: Path, pieces: Sequence[Span], claims: forks.Claims, reading: Reading, duplicates: Duplicates
 ) -> _Parts:
     """What each piece holds that this process comes by. At a broken line, whose number nobody knows here, it ends."""
-    guess, parts = Guess(), _Parts()
-    with path.open("rb") as file:
-        for number in claims:
-            lines = LineBlocks(file, None, carriage_returns=False, span=pieces[number])
-            survey, tally = Survey(), Tally(*reading)
-            try:
-                for block in line_records(lines, guess):
-                    _see(block, survey, duplicates, tally)
-            except BrokenSyntax:
-                parts.append((number, None))
-                for _ in claims:  # what follows is for nobody now
-                    pass
-            else:
-                parts.append((number, _Part(lines.line - 1, survey, tally)))
+    parts = _Parts()
+    for number, lines, blocks in _claimed(path, pieces, claims):
+        survey, tally = Survey(), Tally(*reading)
+        try:
+            for block in blocks:
+                _see(block, survey, duplicates, tally)
+        except BrokenSyntax:
+            parts.append((number, None))
+            for _ in claims:  # what follows is for nobody now
+                pass
+        else:
+            parts.append((number, _Part(lines.line - 1, survey, tally)))
     return parts
 
 
@@ -194,18 +190,28 @@ def _tallied(
     path: Path, pieces: Sequence[Span], claims: forks.Claims, reading: Reading
 ) -> list[tuple[int, int, Tally]]:
     """(Which piece, its lines, its tally) of each that this process comes by."""
-    guess, parts = Guess(), []
-    with path.open("rb") as file:
-        for number in claims:
-            lines, tally = LineBlocks(file, None, carriage_returns=False, span=pieces[number]), Tally(*reading)
-            for block in line_records(lines, guess):
-                tally.see(block, *grouped(block))
-            parts.append((number, lines.line - 1, tally))
+    parts = []
+    for number, lines, blocks in _claimed(path, pieces, claims):
+        tally = Tally(*reading)
+        for block in blocks:
+            tally.see(block, *grouped(block))
+        parts.append((number, lines.line - 1, tally))
     return parts
 
 
+def _claimed(
+    path: Path, pieces: Sequence[Span], claims: forks.Claims
+) -> Iterator[tuple[int, LineBlocks, Iterator[Block]]]:
+    """Each piece that this process comes by: which it is, its lines as far as they were read, its records."""
+    guess = Guess()
+    with path.open("rb") as file:
+        for number in claims:
+            lines = LineBlocks(file, None, carriage_returns=False, span=pieces[number])
+            yield number, lines, line_records(lines, guess)
+
+
 def _broken(path: Path, span: Span, line: int) -> BrokenSyntax | forks.Lost:
-    """What is broken in the range whose first line has the number `line`."""
+    """What is broken in the piece whose first line has the number `line`."""
     with path.open("rb") as file:
         try:
             for _ in line_records(LineBlocks(file, None, carriage_returns=False, span=span, line=line)):
