@@ -144,6 +144,7 @@ def test_the_self_test_is_a_sentence() -> None:
         "Loaded again by transformers; same first choice on 100.0 % of 812 tokens; "
         "scores of tokens differ by 0 at most; the same answers."
     )
+    assert self_test(TEST | {"same_text": False}).endswith("; answers not the same to the letter.")
 
 
 def test_card_and_lineage_are_shown(tuned: Recorded, open_page: Open) -> None:

@@ -314,7 +314,7 @@ def self_test(test: Mapping[str, Any]) -> str:
     if test.get("max_logit_difference") is not None:
         parts.append(f"scores of tokens differ by {words.number(test['max_logit_difference'])} at most")
     if test.get("same_text") is not None:
-        parts.append("the same answers" if test["same_text"] else "answers part where two tokens are nearly as likely")
+        parts.append("the same answers" if test["same_text"] else "answers not the same to the letter")
     return "; ".join(parts) + "."
 
 
